@@ -1,0 +1,118 @@
+"""The one place that runs a child process. A child never outlives the step it serves."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from daas.errors import CommandFailed, Stopped
+
+POLL_S = 0.2
+GRACE_S = 5.0  # between asking a group to stop and killing it
+TAIL = 4000  # characters of output that an error keeps, for the log
+
+# Set for as long as a step runs; whoever waits inside a provider waits on this, too.
+_never = threading.Event()
+stop: ContextVar[threading.Event] = ContextVar("stop", default=_never)
+
+
+def run(
+    args: list[str],
+    timeout_s: float,
+    *,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    on_line: Callable[[str], None] | None = None,
+) -> str:
+    """Return the child's output once it has ended with 0, and hand each line to `on_line`
+    meanwhile. CommandFailed otherwise; at `timeout_s`, or when the step is told to stop, the
+    whole process group is interrupted and then killed (Stopped). `env` is added to ours, of
+    which our own settings (DAAS_*: they hold secrets) are left out."""
+    with TemporaryFile() as given, _spawn(args, cwd, env, _filled(given, stdin)) as child:
+        lines: list[str] = []
+        reader = threading.Thread(target=_read, args=(child, lines, on_line), daemon=True)
+        reader.start()
+        ended = _wait(child, time.monotonic() + timeout_s)
+        reader.join(GRACE_S)
+    output = "".join(lines)
+    if not ended and stop.get().is_set():
+        raise Stopped(args[0])
+    if not ended:
+        raise CommandFailed(f"{args[0]} (stopped after {timeout_s:.0f} s)", -1, output[-TAIL:])
+    if child.returncode:
+        raise CommandFailed(args[0], child.returncode, output[-TAIL:])
+    return output
+
+
+def start(args: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a long-lived child of ours with our own environment and output (`daas serve`)."""
+    return subprocess.Popen(args, env={**os.environ, **(env or {})}, start_new_session=True)
+
+
+def _filled(file: IO[bytes], content: bytes) -> IO[bytes]:
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def _spawn(
+    args: list[str],
+    cwd: str | Path | None,
+    env: Mapping[str, str] | None,
+    stdin: IO[bytes],
+) -> subprocess.Popen[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("DAAS_")}
+    try:
+        return subprocess.Popen(
+            args,
+            cwd=cwd,
+            env={**inherited, **(env or {})},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise CommandFailed(
+            f"{args[0]} (not found: install it, or add its folder to PATH of the service)", 127
+        ) from error
+
+
+def _read(
+    child: subprocess.Popen[str], lines: list[str], on_line: Callable[[str], None] | None
+) -> None:
+    for line in child.stdout or ():
+        lines.append(line)
+        if on_line:
+            on_line(line.rstrip("\n"))
+
+
+def _wait(child: subprocess.Popen[str], deadline: float) -> bool:
+    """Return whether the child ended by itself; if not, its group is gone."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_S)
+            return True
+        if stop.get().is_set() or time.monotonic() > deadline:
+            _end(child)
+            return False
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_S)
+    with suppress(ProcessLookupError):  # what the child itself started may still be there
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

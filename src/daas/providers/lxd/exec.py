@@ -1,0 +1,84 @@
+"""A command inside a guest: LXD gives one websocket each for stdin, stdout, stderr and control,
+and starts the command when all are connected."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, unix_connect
+
+from daas.errors import Unreachable
+
+CONNECT_S = 5.0
+CHUNK = 32 * 1024
+FDS = ("0", "1", "2", "control")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def talk(
+    socket: str, url: str, secrets: Mapping[str, str], stdin: bytes, deadline: float
+) -> tuple[bytes, bytes]:
+    """Give `stdin`, return stdout and stderr once the command has closed both. TimeoutError at
+    the deadline (monotonic); the command may then still run."""
+    wires: dict[str, ClientConnection] = {}
+    try:
+        for fd in FDS:
+            wires[fd] = _connect(socket, f"ws://lxd{url}?secret={secrets[fd]}")
+        errors: list[bytes] = []
+        reader = threading.Thread(target=_read_into, args=(wires["2"], errors, deadline))
+        reader.start()
+        # Beside the reading: a command may write before it has read all, and both would wait.
+        threading.Thread(target=_give, args=(wires["0"], stdin), daemon=True).start()
+        output: list[bytes] = []
+        _read_into(wires["1"], output, deadline)
+        reader.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+        return b"".join(output), b"".join(errors)
+    finally:
+        for wire in wires.values():
+            wire.close_socket()
+
+
+def _connect(socket: str, uri: str) -> ClientConnection:
+    try:
+        return unix_connect(
+            socket,
+            uri,
+            open_timeout=CONNECT_S,
+            close_timeout=1.0,
+            ping_interval=None,
+            compression=None,
+            max_size=None,
+        )
+    except OSError as error:
+        raise Unreachable(2.0, "LXD, which closed the connection to a command") from error
+
+
+def _give(wire: ClientConnection, stdin: bytes) -> None:
+    try:
+        for start in range(0, len(stdin), CHUNK):
+            wire.send(stdin[start : start + CHUNK])
+        wire.send("")  # LXD's sign for the end of the input: an empty text message
+    except ConnectionClosed:
+        return  # the command ended without reading all of it
+
+
+def _read_into(wire: ClientConnection, output: list[bytes], deadline: float) -> None:
+    """Until LXD says that there is no more: an empty text message, or closing."""
+    try:
+        while True:
+            message = wire.recv(timeout=max(0.0, deadline - time.monotonic()))
+            if isinstance(message, str):
+                return
+            output.append(message)
+    except (ConnectionClosed, TimeoutError):
+        return

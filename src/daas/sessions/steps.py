@@ -1,0 +1,165 @@
+"""The work that finishes each status. A step may be run again after a crash, so each one
+makes something true rather than doing something once. It returns the columns it learned."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import update
+
+from daas import crypto, events
+from daas.errors import NoCapacity, NotOurs, StepFailed
+from daas.jobs.work import Work
+from daas.nodes import reservations
+from daas.providers.base import Provider, Size, Spec, State, Tag
+from daas.sessions import personal
+from daas.sessions.models import Session
+from daas.sessions.personal import KeyStock, Personal
+from daas.sessions.states import Status
+
+BOOT_WAIT_S = 20.0  # one look at a booting guest; between two the thread may serve others
+
+Learned = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What steps work with, chosen once in wiring.py. `certificate_of` tells the SHA-256 of the
+    certificate that a host:port shows to an RDP client; None where guests are not real."""
+
+    providers: Mapping[str, Provider]
+    vault: crypto.Vault
+    stock: KeyStock
+    certificate_of: Callable[[str, float], str | None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step has to work with; the session is a copy, as it was when the step began."""
+
+    work: Work
+    session: Session
+    provider: Provider
+    tools: Tools
+    note: Callable[[str], None]  # a line for the session's log
+
+    def save(self, state: State) -> None:
+        """Keep the provider's state, even if the worker dies in the next moment."""
+        mine = update(Session).where(Session.id == self.session.id)
+        with self.work.transaction() as db:
+            db.execute(mine.values(provider_state=state))
+
+
+def place(step: Step) -> Learned:
+    """Room and an address are kept for it; what will be its own is made."""
+    s = step.session
+    with step.work.transaction() as db:
+        room = reservations.reserve(db, s.name, s.cluster, s.reserve_mib)
+    if isinstance(room, NoCapacity):
+        raise room
+    step.note(f"placed on {room.node}" + (f" as {room.address}" if room.address else ""))
+    learned: Learned = {"node": room.node}
+    if s.personal is None:
+        learned |= _identity(step)
+    return learned
+
+
+def provision(step: Step) -> Learned:
+    s, vault = step.session, step.tools.vault
+    with step.work.database.reading() as db:
+        room = reservations.kept(db, s.name)
+    if room is None or s.personal is None:
+        raise StepFailed("It lost its place on the node; request a new one.")
+    files = Personal.from_json(vault.open(s.personal)).files
+    spec = Spec(
+        node=room.node,
+        image=s.image,
+        size=Size(s.cpus, s.memory_mib, s.disk_gib),
+        tag=Tag(vault.instance, s.name, s.nonce),
+        address=room.address,
+        gateway=room.gateway,
+        personal={name: text.encode() for name, text in files.items()},
+        options=s.options,
+    )
+    state = step.provider.ensure(s.name, spec, s.provider_state, step.save)
+    step.note(f"machine made from {s.image}")
+    return {"provider_state": state}
+
+
+def wait_for_boot(step: Step) -> Learned:
+    s = step.session
+    endpoints = step.provider.endpoints(s.provider_state, BOOT_WAIT_S)
+    shown = step.tools.certificate_of(endpoints["rdp"], BOOT_WAIT_S)
+    if shown is not None and s.fingerprint and shown != s.fingerprint:
+        raise StepFailed(
+            f"Another machine answers at {endpoints['rdp']}: its certificate is not this "
+            "session's. Two machines may have one address; see `daas doctor`."
+        )
+    step.note(f"RDP answers at {endpoints['rdp']}")
+    return {"endpoints": endpoints}
+
+
+def personalize(step: Step) -> Learned:
+    """Nothing is left to do: the RDP port opened after the baked first-boot unit was through,
+    and it showed this session's certificate. Templates with roles of their own come here."""
+    return {}
+
+
+def assign(step: Step) -> Learned:
+    """The guest knows its owner. A cold desktop learnt it at first boot; a claimed one now."""
+    s = step.session
+    if s.owner and s.pool and s.local_user and s.password:
+        password = step.tools.vault.open(s.password)
+        line = f"{s.local_user}:{crypto.crypt_hash(password)}\n"
+        step.provider.run(s.provider_state, ["/usr/local/lib/daas/guest", "assign"], line)
+        step.note(f"belongs to {s.owner}")
+    return {}
+
+
+def power_off(step: Step) -> Learned:
+    step.provider.power(step.session.provider_state, on=False)
+    step.note("stopped")
+    return {"endpoints": None}
+
+
+def power_on(step: Step) -> Learned:
+    step.provider.power(step.session.provider_state, on=True)
+    step.note("started")
+    return {}
+
+
+def destroy(step: Step) -> Learned:
+    """Nobody reaches it, then it is gone. A machine of that name that is not ours stays."""
+    s = step.session
+    try:
+        step.provider.destroy(s.name, s.provider_state)
+    except NotOurs as error:
+        log.warning("left alone: %s", error)
+        with step.work.transaction() as db:
+            words = ("ours", "left alone", "system", str(error))
+            events.record(db, f"machine/{s.name}", *words, s.tenant)
+    return {"endpoints": None, "provider_state": {}, "node": None}
+
+
+def _identity(step: Step) -> Learned:
+    s, vault = step.session, step.tools.vault
+    password = vault.open(s.password) if s.password else crypto.password()
+    made = personal.make(s.name, s.local_user, password, step.tools.stock)
+    learned = {"personal": vault.seal(made.to_json()), "fingerprint": made.fingerprint}
+    if s.local_user and not s.password:
+        learned["password"] = vault.seal(password)
+    return learned
+
+
+STEPS: dict[Status, Callable[[Step], Learned]] = {
+    Status.REQUESTED: place,
+    Status.PROVISIONING: provision,
+    Status.BOOTING: wait_for_boot,
+    Status.PERSONALIZING: personalize,
+    Status.ASSIGNING: assign,
+    Status.STOPPING: power_off,
+    Status.STARTING: power_on,
+    Status.DELETING: destroy,
+}

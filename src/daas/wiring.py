@@ -1,0 +1,87 @@
+"""Which code answers to which word: kinds of jobs and kinds of providers. Alone in choosing real
+hypervisors; only the worker and the command line import it."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from daas.config import Settings
+from daas.crypto import Vault
+from daas.jobs.work import Work
+from daas.nodes.refresh import refresh
+from daas.providers.base import Provider
+from daas.providers.lxd.client import LxdClient
+from daas.providers.lxd.provider import LxdProvider
+from daas.providers.rdp import rdp_tls_fingerprint
+from daas.providers.simulated import SimulatedProvider
+from daas.sessions import reconcile as sessions
+from daas.sessions.personal import KeyStock
+from daas.sessions.steps import Tools
+from daas.sessions.sweep import sweep
+from daas.templates import reconcile as builds
+
+Handler = Callable[[Work], None]
+
+
+def handlers(tools: Tools, settings: Settings) -> dict[str, Handler]:
+    """What is done about a job of each kind."""
+    providers, instance = tools.providers, tools.vault.instance
+    return {
+        "session": partial(sessions.reconcile, tools=tools),
+        "node": partial(refresh, providers=providers),
+        "sweep": partial(sweep, providers=providers, instance=instance),
+        "build": partial(
+            builds.reconcile, providers=providers, instance=instance, work_dir=settings.data_dir
+        ),
+    }
+
+
+def tools(settings: Settings, vault: Vault) -> Tools:
+    """The providers this installation uses, and what steps need besides."""
+    stock = KeyStock()
+    stock.start()
+    has_guests = settings.provider != "simulated"
+    return Tools(
+        providers=providers(settings, vault.instance),
+        vault=vault,
+        stock=stock,
+        certificate_of=_certificate_of if has_guests else _no_certificate,
+    )
+
+
+def providers(settings: Settings, instance: str) -> Mapping[str, Provider]:
+    """Providers by kind; none of them is spoken to yet."""
+    if settings.provider == "simulated":
+        return {"simulated": _simulated(settings, instance)}
+    return {"lxd": lxd(settings, instance)}
+
+
+def lxd(settings: Settings, instance: str) -> LxdProvider:
+    addresses = settings.lxd_addresses and tuple(settings.lxd_addresses.split("-", 1))
+    return LxdProvider(
+        LxdClient(settings.lxd_socket),
+        instance,
+        pool=settings.lxd_pool,
+        bridge=settings.lxd_bridge,
+        work_dir=settings.data_dir,
+        addresses=addresses or None,
+        proxy_listen=settings.lxd_proxy_listen,
+        proxy_port_base=settings.lxd_proxy_port_base,
+    )
+
+
+def _simulated(settings: Settings, instance: str) -> SimulatedProvider:
+    return SimulatedProvider(
+        instance,
+        boot_s=settings.simulated_boot_s,
+        nodes=settings.simulated_nodes,
+        memory_mib=settings.simulated_memory_mib,
+    )
+
+
+def _certificate_of(endpoint: str, timeout_s: float) -> str | None:
+    host, _, port = endpoint.rpartition(":")
+    return rdp_tls_fingerprint(host, int(port), timeout_s)
+
+
+def _no_certificate(endpoint: str, timeout_s: float) -> str | None:
+    return None
