@@ -45,13 +45,19 @@ address() { echo "$(($1 >> 24)).$((($1 >> 16) & 255)).$((($1 >> 8) & 255)).$(($1
 command -v "$daemon" >/dev/null && command -v "$client" >/dev/null ||
     fail "$daemon is not installed; run: apt-get install ${unit} btrfs-progs dnsmasq-base nftables"
 
+exec 9>"/run/daas-$unit.lock" # one of us at a time; the daemon must not inherit it
+flock -w 180 9 || fail "another lxd-up or lxd-down is at work for 3 minutes; see: ps ax | grep lxd-"
+
+# Not by the name alone: those who watch over its containers carry it, too.
+runs() { pgrep -f "^([^ ]*/)?$daemon( --|\$)" >/dev/null; }
+
 start_daemon() {
     if [ -d "/snap/$unit" ]; then
         snap start "$unit"
     elif by_systemd; then
         systemctl start "$unit.service" ||
             fail "systemd could not start $unit; read: journalctl -u $unit"
-    elif ! pgrep -x "$daemon" >/dev/null; then
+    elif ! runs; then
         start_by_hand
     fi
     "$daemon" waitready --timeout 90 >/dev/null 2>&1 || answers ||
@@ -63,7 +69,7 @@ start_by_hand() {
     mkdir -p "$log_dir" "$home"
     rm -f "$home/unix.socket" # of a daemon that was killed
     setsid "$daemon" --group root --logfile "$log_dir/$unit.log" \
-        </dev/null >>"$log_dir/$unit.out" 2>&1 &
+        </dev/null >>"$log_dir/$unit.out" 2>&1 9>&- &
     echo $! >"$started"
     say "started $unit (no systemd here), log in $log_dir/$unit.log"
 }

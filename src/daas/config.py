@@ -5,6 +5,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -97,6 +98,15 @@ class Settings(BaseSettings):
             raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME")
         return value or None
 
+    @field_validator("lxd_addresses")
+    @classmethod
+    def _is_range(cls, value: str | None) -> str | None:
+        if value:
+            first, _, last = value.partition("-")
+            if IPv4Address(first) > IPv4Address(last):
+                raise ValueError("write it as FIRST-LAST, e.g. 10.88.0.100-10.88.0.250")
+        return value or None
+
     @model_validator(mode="after")
     def _off_loopback_is_deliberate(self) -> Self:
         if self.listen not in LOOPBACK and self.auth != "none":
@@ -111,6 +121,11 @@ class Settings(BaseSettings):
         if self.database_url:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir}/daas.db"
+
+    @property
+    def lxd_range(self) -> tuple[str, str] | None:
+        first, _, last = (self.lxd_addresses or "").partition("-")
+        return (first, last) if first else None
 
     @property
     def secrets_dir(self) -> Path:

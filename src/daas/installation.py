@@ -29,7 +29,7 @@ class Made:
     token: str | None
 
 
-def init(settings: Settings) -> Made:
+def init(settings: Settings, with_token: bool = True) -> Made:
     """Secrets, tables, default tenant, cluster, templates and a first token exist."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     instance = crypto.make_secrets(settings.secrets_dir)
@@ -41,7 +41,7 @@ def init(settings: Settings) -> Made:
                 db.add(Installation(id=instance))
             prepare(db, settings)
             token = None
-            if not tokens.has_any(db):
+            if with_token and not tokens.has_any(db):
                 _, token = tokens.create(db, FIRST, tenants.DEFAULT, Role.OPERATOR, "system")
     finally:
         database.dispose()

@@ -6,13 +6,18 @@ from functools import partial
 
 from daas.config import Settings
 from daas.crypto import Vault
+from daas.db import Database
+from daas.jobs import queue
+from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
 from daas.nodes.refresh import refresh
 from daas.providers.base import Provider
 from daas.providers.lxd.client import LxdClient
+from daas.providers.lxd.machine import Place
 from daas.providers.lxd.provider import LxdProvider
 from daas.providers.rdp import rdp_tls_fingerprint
 from daas.providers.simulated import SimulatedProvider
+from daas.sessions import queries
 from daas.sessions import reconcile as sessions
 from daas.sessions.personal import KeyStock
 from daas.sessions.steps import Tools
@@ -33,6 +38,12 @@ def handlers(tools: Tools, settings: Settings) -> dict[str, Handler]:
             builds.reconcile, providers=providers, instance=instance, work_dir=settings.data_dir
         ),
     }
+
+
+def watch(database: Database, providers: Mapping[str, Provider]) -> None:
+    """A machine that stops under a session that takes it for running is looked at at once."""
+    for kind, provider in providers.items():
+        provider.watch(partial(_look_after, database, kind))
 
 
 def tools(settings: Settings, vault: Vault) -> Tools:
@@ -56,17 +67,23 @@ def providers(settings: Settings, instance: str) -> Mapping[str, Provider]:
 
 
 def lxd(settings: Settings, instance: str) -> LxdProvider:
-    addresses = settings.lxd_addresses and tuple(settings.lxd_addresses.split("-", 1))
-    return LxdProvider(
-        LxdClient(settings.lxd_socket),
-        instance,
-        pool=settings.lxd_pool,
-        bridge=settings.lxd_bridge,
-        work_dir=settings.data_dir,
-        addresses=addresses or None,
+    place = Place(
+        settings.lxd_pool,
+        settings.lxd_bridge,
+        addresses=settings.lxd_range,
         proxy_listen=settings.lxd_proxy_listen,
         proxy_port_base=settings.lxd_proxy_port_base,
     )
+    socket = str(settings.lxd_socket) if settings.lxd_socket else None
+    return LxdProvider(
+        LxdClient(socket), instance, place, str(settings.data_dir), ansible_dir=settings.ansible_dir
+    )
+
+
+def _look_after(database: Database, kind: str, name: str) -> None:
+    with database.transaction() as db:
+        if not name or queries.is_taken_for_running(db, name):
+            queue.wake(db, "sweep", kind, Lane.BULK, Priority.PERSON)
 
 
 def _simulated(settings: Settings, instance: str) -> SimulatedProvider:

@@ -45,6 +45,7 @@ class Machine:
     name: str
     tag: Tag
     created_at: float = 0.0  # epoch seconds, 0 where unknown
+    is_on: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Provider(Protocol):
         changes nothing. Calls `save` before each call that could leave something behind."""
 
     def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
-        """Return {"rdp": "host:port", "ssh": …} once RDP accepts; waits up to `timeout_s` for
+        """Return {"rdp": "host:port", "direct": …} once RDP accepts: where people reach it, and where
+        we do; waits up to `timeout_s` for
         it, then raises NotYet."""
 
     def run(self, state: State, args: list[str], stdin: str = "") -> str:
@@ -101,6 +103,10 @@ class Provider(Protocol):
 
     def owned(self) -> list[Machine]:
         """Every machine that bears our tag, known to the database or not."""
+
+    def watch(self, on_change: Callable[[str], None]) -> None:
+        """From now on `on_change` is called, in a thread of the provider, with the name of each
+        machine that stopped or vanished; "" where such news may have been missed."""
 
     def nodes(self) -> list[NodeInfo]:
         """Capacity and health of each host; one that does not answer is reported as such."""

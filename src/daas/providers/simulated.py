@@ -40,6 +40,7 @@ class SimulatedProvider:
         self._guests: dict[str, Guest] = {}
         self._images: set[str] = set()
         self._lock = threading.Lock()
+        self._listeners: list[Callable[[str], None]] = []
 
     def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
         state = {**state, "name": name, "address": (spec.address or "127.0.0.1").split("/")[0]}
@@ -111,10 +112,13 @@ class SimulatedProvider:
     def owned(self) -> list[Machine]:
         with self._lock:
             return [
-                Machine(name, guest.spec.tag, guest.created_at)
+                Machine(name, guest.spec.tag, guest.created_at, guest.is_on)
                 for name, guest in self._guests.items()
                 if guest.spec.tag.instance == self.instance
             ]
+
+    def watch(self, on_change: Callable[[str], None]) -> None:
+        self._listeners.append(on_change)
 
     def nodes(self) -> list[NodeInfo]:
         return [
@@ -149,6 +153,13 @@ class SimulatedProvider:
         with self._lock:
             guest = self._guests[name]
             guest.spec = replace(guest.spec, tag=tag)
+
+    def shut_down(self, name: str) -> None:
+        """As if somebody had shut the guest down from inside."""
+        with self._lock:
+            self._guests[name].is_on = False
+        for listener in self._listeners:
+            listener(name)
 
     def _guest(self, state: State) -> Guest:
         with self._lock:

@@ -10,7 +10,7 @@ from daas.access.actors import Actor
 from daas.nodes import reservations
 from daas.sessions.models import LIVE, Session
 from daas.sessions.service import allowed
-from daas.sessions.states import Status
+from daas.sessions.states import Desired, Status
 
 RECENT = 20  # creates that an estimate is made from
 GUESS_S = 5.0  # before anything was measured
@@ -62,6 +62,11 @@ def ready_ones(db: Db, actor: Actor) -> list[Session]:
     return list(db.scalars(rows))
 
 
+def is_taken_for_running(db: Db, name: str) -> bool:
+    fit = (Session.status == Status.READY, Session.desired == Desired.RUNNING)
+    return db.scalar(select(Session.id).where(Session.name == name, *fit)) is not None
+
+
 def count_by_status(db: Db) -> dict[str, int]:
     rows = select(Session.status, func.count()).where(LIVE).group_by(Session.status)
     return {str(status.value): n for status, n in db.execute(rows)}
@@ -76,9 +81,12 @@ def create_s(db: Db) -> float:
     return values[len(values) // 2] if values else GUESS_S
 
 
-def outlook(db: Db, session: Session, now_s: float) -> tuple[int | None, int | None]:
+def outlook(
+    db: Db, session: Session, now_s: float, each_s: float | None = None
+) -> tuple[int | None, int | None]:
     """Place in line (None: it does not wait in one) and seconds until it is ready, as far as
-    measured creates tell; None when it is not on its way."""
+    measured creates tell (`each_s`, if the caller has it already); None when it is not on its
+    way."""
     coming = (
         Status.REQUESTED,
         Status.PROVISIONING,
@@ -88,7 +96,7 @@ def outlook(db: Db, session: Session, now_s: float) -> tuple[int | None, int | N
     )
     if session.status not in coming:
         return None, None
-    each_s = create_s(db)
+    each_s = create_s(db) if each_s is None else each_s
     position = reservations.position_of(db, session.name)
     if position is None:
         return None, max(1, math.ceil(each_s - (now_s - session.created_at)))

@@ -112,6 +112,15 @@ def extend(db: Db, actor: Actor, name: str, life_s: float, limits: Limits) -> Se
     return session
 
 
+def note_stopped(db: Db, name: str) -> None:
+    """A machine that stopped by itself (its user shut it down) is to stay so until somebody
+    wants it running again."""
+    session = db.scalar(select(Session).where(Session.name == name).with_for_update())
+    if session and session.status is Status.READY and session.desired is Desired.RUNNING:
+        session.desired = Desired.STOPPED
+        _note_and_wake(db, session, session.status, "guest", "its machine stopped by itself")
+
+
 def discard(db: Db, name: str, reason: str) -> bool:
     """Have a desktop deleted if it is still nobody's; return whether it was."""
     goes = update(Session).where(Session.name == name, *UNOWNED)

@@ -91,7 +91,7 @@ def provision(step: Step) -> Learned:
 def wait_for_boot(step: Step) -> Learned:
     s = step.session
     endpoints = step.provider.endpoints(s.provider_state, BOOT_WAIT_S)
-    shown = step.tools.certificate_of(endpoints["rdp"], BOOT_WAIT_S)
+    shown = step.tools.certificate_of(endpoints.get("direct", endpoints["rdp"]), BOOT_WAIT_S)
     if shown is not None and s.fingerprint and shown != s.fingerprint:
         raise StepFailed(
             f"Another machine answers at {endpoints['rdp']}: its certificate is not this "

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session as Db
 
 from daas import events
@@ -15,10 +15,15 @@ from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
 from daas.jobs.work import Work
+from daas.nodes.models import Cluster
 from daas.providers.base import Machine, Provider
+from daas.sessions import service
 from daas.sessions.models import LIVE, Installation, Session, Suspect
+from daas.sessions.states import Desired, Status
 
 EACH_S = 300.0  # unwanted in two sweeps this far apart is unwanted
+RESTART_S = 5.0  # a guest that restarts is off for less
+AGE_SKEW_S = 300.0  # a machine this much newer than our newest row is from a later life of ours
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +37,34 @@ def sweep(work: Work, providers: Mapping[str, Provider], instance: str) -> None:
         machines = [m for m in provider.owned() if m.tag.instance == instance]
         with work.transaction() as db:
             doomed = _doomed(db, kind, machines, instance)
+            asleep = _asleep(db, kind, machines)
+        _note_asleep(work, provider, asleep)
         for machine in doomed:
             if not work.stop.is_set():
                 _destroy(provider, machine)
     with work.database.transaction() as db:
         again = (db.scalar(select(now())) or 0.0) + EACH_S
         queue.settle(db, work.job, again, Lane.BULK, Priority.REFILL)
+
+
+def _asleep(db: Db, kind: str, machines: list[Machine]) -> list[str]:
+    """The sessions that are taken for ready while their machine is off or gone."""
+    on = {m.name for m in machines if m.is_on}
+    fit = (LIVE, Session.status == Status.READY, Session.desired == Desired.RUNNING)
+    here = select(Session.name).join(Cluster, Cluster.name == Session.cluster)
+    rows = db.scalars(here.where(*fit, Cluster.kind == kind))
+    return [name for name in rows if name not in on]
+
+
+def _note_asleep(work: Work, provider: Provider, asleep: list[str]) -> None:
+    """What was off in two looks was not merely restarting: it counts as stopped by its user."""
+    if not asleep or work.stop.wait(RESTART_S):
+        return
+    on = {m.name for m in provider.owned() if m.is_on}
+    with work.transaction() as db:
+        for name in asleep:
+            if name not in on:
+                service.note_stopped(db, name)
 
 
 def _doomed(db: Db, kind: str, machines: list[Machine], instance: str) -> list[Machine]:
@@ -50,9 +77,16 @@ def _doomed(db: Db, kind: str, machines: list[Machine], instance: str) -> list[M
     unwanted = [m for m in machines if m.name not in live and m.tag.session not in live]
     since = _suspect(db, kind, unwanted, now_s)
     unwanted = [m for m in unwanted if m.name == m.tag.session]
-    if db.scalar(select(Installation.id)) != instance:
-        return []  # a copied installation or a restored backup knows too little to destroy
+    if not _may_destroy(db, machines, instance):
+        return []
     return [m for m in unwanted if since[m] <= now_s - EACH_S and m.name not in leased]
+
+
+def _may_destroy(db: Db, machines: list[Machine], instance: str) -> bool:
+    """A copied installation, or a restored backup, knows too little to destroy anything."""
+    newest = db.scalar(select(func.max(Session.created_at))) or 0.0
+    is_behind = any(m.created_at > newest + AGE_SKEW_S for m in machines)
+    return db.scalar(select(Installation.id)) == instance and not is_behind
 
 
 def _suspect(db: Db, kind: str, unwanted: list[Machine], now_s: float) -> dict[Machine, float]:

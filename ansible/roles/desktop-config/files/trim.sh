@@ -21,7 +21,7 @@ useless=(
     /usr/share/gtksourceview-*/language-specs/*/tests
     /usr/share/bash-completion/completions/*
     /usr/lib/python3*/{test,idlelib,turtledemo,ensurepip,lib2to3}
-    /etc/xdg/autostart/{at-spi-dbus-bus,xiccd,light-locker,pulseaudio,xfce4-power-manager,polkit-gnome-authentication-agent-1,geoclue-demo-agent,print-applet,update-notifier,xscreensaver,xfce4-screensaver,gnome-keyring-pkcs11,gnome-keyring-secrets,gnome-keyring-ssh,nm-applet,blueman,snap-userd-autostart,ubuntu-advantage-notification}.desktop
+    /etc/xdg/autostart/{at-spi-dbus-bus,xiccd,light-locker,pulseaudio,xfce4-power-manager,polkit-gnome-authentication-agent-1,geoclue-demo-agent,print-applet,update-notifier,xscreensaver,xfce4-screensaver,gnome-keyring-pkcs11,gnome-keyring-secrets,gnome-keyring-ssh,nm-applet,blueman,snap-userd-autostart,xfce4-notifyd,ubuntu-advantage-notification}.desktop
 )
 
 # Units: each costs CPU at every boot, and CPU is what ten desktops at once have least of.

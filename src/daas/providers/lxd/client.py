@@ -15,7 +15,7 @@ from daas import process
 from daas.errors import Refused, Stopped, Unreachable
 from daas.providers.lxd.errors import Absent, Busy, Exists, refusal, unreachable
 from daas.providers.lxd.events import Events, Listener, Operation
-from daas.providers.lxd.exec import Outcome, talk
+from daas.providers.lxd.exec import EndedEarly, Outcome, talk
 
 SOCKETS = (
     "/var/lib/lxd/unix.socket",  # Debian
@@ -105,8 +105,10 @@ class LxdClient:
         operation = self.request("POST", f"/1.0/instances/{name}/exec", order)
         socket = find_socket(self._given)
         url = f"/1.0/operations/{operation['id']}/websocket"
+        stdout, stderr = b"", b""
         with contextlib.suppress(TimeoutError):
-            stdout, stderr = talk(socket, url, operation["metadata"]["fds"], stdin, deadline)
+            with contextlib.suppress(EndedEarly):
+                stdout, stderr = talk(socket, url, operation["metadata"]["fds"], stdin, deadline)
             ended = self._ended(operation["id"], generation, deadline)
             if "not found" in ended.get("err", "").lower():
                 return Outcome(127, b"", ended["err"].encode())
@@ -125,6 +127,11 @@ class LxdClient:
                 with contextlib.suppress(Exists):
                     self._put(name, str(folder), "directory", 0o755)
             self._put(name, path, "file", mode, content)
+
+    def upload(self, path: str, parts: Mapping[str, Any], timeout_s: float) -> Any:
+        """Send files as one form, streamed; like `do`."""
+        answer = self._send("POST", path, timeout_s, files=parts)
+        return self.wait(answer["metadata"], timeout_s)
 
     def get_file(self, name: str, path: str) -> bytes:
         """Return a file's content. Absent where there is none."""

@@ -6,6 +6,7 @@ import httpx
 from daas.errors import NotYet, Refused, Unreachable
 
 FULL = ("no space left on device", "disk quota exceeded", "out of disk space")
+UNDER_WAY = ("is busy running", "operation is already running", "matching non-reusable operation")
 STARTING = ("not ready yet", "daemon is starting", "lxd is shutting", "incus is shutting")
 
 
@@ -24,7 +25,7 @@ class Busy(NotYet):
 def refusal(code: int, said: str) -> Exception:
     """Return the error that LXD's answer amounts to."""
     low = said.lower()
-    if "is busy running" in low or "operation is already running" in low:
+    if any(words in low for words in UNDER_WAY):
         return Busy(0.5, f"LXD ({said})")
     if code == 503 or any(words in low for words in STARTING):
         return Unreachable(1.0, f"LXD, which is starting or stopping ({said})")

@@ -3,17 +3,23 @@ and starts the command when all are connected."""
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, unix_connect
 
 from daas.errors import Unreachable
 
 CONNECT_S = 5.0
+CLOSE_S = 0.5
 CHUNK = 32 * 1024
 FDS = ("0", "1", "2", "control")
+
+
+class EndedEarly(Exception):
+    """The operation knows why."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,11 @@ def talk(
 ) -> tuple[bytes, bytes]:
     """Give `stdin`, return stdout and stderr once the command has closed both. TimeoutError at
     the deadline (monotonic); the command may then still run."""
-    wires: dict[str, ClientConnection] = {}
-    try:
-        for fd in FDS:
-            wires[fd] = _connect(socket, f"ws://lxd{url}?secret={secrets[fd]}")
+    with ExitStack() as open_until_end:
+        wires = {
+            fd: open_until_end.enter_context(_connected(socket, f"{url}?secret={secrets[fd]}"))
+            for fd in FDS
+        }
         errors: list[bytes] = []
         reader = threading.Thread(target=_read_into, args=(wires["2"], errors, deadline))
         reader.start()
@@ -43,22 +50,23 @@ def talk(
         if time.monotonic() >= deadline:
             raise TimeoutError
         return b"".join(output), b"".join(errors)
-    finally:
-        for wire in wires.values():
-            wire.close_socket()
 
 
-def _connect(socket: str, uri: str) -> ClientConnection:
+@contextmanager
+def _connected(socket: str, path: str) -> Iterator[ClientConnection]:
     try:
-        return unix_connect(
+        with unix_connect(
             socket,
-            uri,
+            f"ws://lxd{path}",
             open_timeout=CONNECT_S,
-            close_timeout=1.0,
+            close_timeout=CLOSE_S,
             ping_interval=None,
             compression=None,
             max_size=None,
-        )
+        ) as wire:
+            yield wire
+    except InvalidStatus as error:  # the command ended before all was connected: it failed
+        raise EndedEarly from error
     except OSError as error:
         raise Unreachable(2.0, "LXD, which closed the connection to a command") from error
 

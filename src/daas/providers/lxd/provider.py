@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from daas import process
 from daas.errors import (
@@ -17,7 +18,8 @@ from daas.errors import (
     TemplateMissing,
 )
 from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State
-from daas.providers.lxd import bake, machine
+from daas.providers.lxd import machine, shared_usr
+from daas.providers.lxd.bake import Bakery
 from daas.providers.lxd.client import LxdClient
 from daas.providers.lxd.errors import Absent, Exists
 from daas.providers.lxd.host import Host, listening
@@ -31,6 +33,8 @@ LOOK_S = 1.0  # between two looks whether a machine that does not answer still r
 RUN_S = 120.0
 STOP_S = 30  # that a guest has to shut down by itself
 TAIL = 4000
+# After these a machine may be off or gone; after "reconnected" any may be.
+ENDS = ("instance-shutdown", "instance-stopped", "instance-deleted", "reconnected")
 
 
 class LxdProvider:
@@ -40,12 +44,19 @@ class LxdProvider:
     kind = KIND
 
     def __init__(
-        self, client: LxdClient, instance: str, place: Place, work_dir: str, stop_s: int = STOP_S
+        self,
+        client: LxdClient,
+        instance: str,
+        place: Place,
+        work_dir: str,
+        stop_s: int = STOP_S,
+        ansible_dir: Path = Path("ansible"),
     ):
         self.client, self.instance, self.place = client, instance, listening(place)
         self.personal = PersonalFiles(work_dir)
         self.host = Host(client, self.place)
         self._stop_s = stop_s
+        self._bakery = Bakery(client, instance, self.place, ansible_dir)
 
     def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
         state = {
@@ -128,18 +139,28 @@ class LxdProvider:
 
     def owned(self) -> list[Machine]:
         return [
-            Machine(one["name"], tag, float(one["config"].get(machine.CREATED) or 0))
+            Machine(
+                one["name"],
+                tag,
+                float(one["config"].get(machine.CREATED) or 0),
+                one["status"] != "Stopped",
+            )
             for one in self.host.machines()
             if (tag := machine.tag_of(one)).instance == self.instance and tag.session
         ]
+
+    def watch(self, on_change: Callable[[str], None]) -> None:
+        def listen(action: str, name: str) -> None:
+            if action in ENDS:
+                on_change(name)
+
+        self.client.events.listen(listen)
 
     def nodes(self) -> list[NodeInfo]:
         return [self.host.look()]
 
     def bake(self, baking: Baking, progress: Progress) -> str:
-        return bake.bake(
-            self.client, self.instance, self.place.pool, self.place.bridge, baking, progress
-        )
+        return self._bakery.bake(baking, progress)
 
     def images(self) -> list[str]:
         return sorted(
@@ -156,6 +177,8 @@ class LxdProvider:
         if "usr" in found["devices"] and (users := self._clones(image)):
             raise Refused(f"{len(users)} desktops still use {image}; delete them first.")
         self._delete(image, found)
+        if shared_usr.DEVICE in found["devices"]:
+            shared_usr.remove(self.client, self.place.pool, image)
 
     def _usable(self, name: str, spec: Spec) -> Json | None:
         """Return the machine of that name if it can be relied on; None where one must be made."""

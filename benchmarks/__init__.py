@@ -1,0 +1,1 @@
+"""What the product costs, beside what the machine alone would cost, measured in one run."""

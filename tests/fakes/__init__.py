@@ -1,0 +1,1 @@
+"""Doubles that misbehave on purpose, each named after its fault."""

@@ -1,0 +1,1 @@
+"""What tests stand on: databases, a world with people in it, ways to wait."""
