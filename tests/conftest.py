@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes.providers import FakeProvider
-from support import postgres
-from support.databases import THREADS, PostgresDatabases, SqliteFiles
-from support.world import FAST, World, furnish
-from support.world import settings as make_settings
 
 import daas.db
 from daas import crypto
 from daas.db import Database
 from daas.worker import Worker
+from fakes.providers import FakeProvider
+from support import postgres
+from support.databases import THREADS, PostgresDatabases, SqliteFiles
+from support.world import FAST, World, furnish
+from support.world import settings as make_settings
 
 
 @pytest.fixture(autouse=True)

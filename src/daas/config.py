@@ -28,7 +28,8 @@ V1 = {  # field: the name of version 1.0
 # What a client of the API reads; the orchestrator itself has no use for it.
 CLIENT_VARIABLES = {"DAAS_URL", "DAAS_TOKEN", "DAAS_TOKEN_FILE", "DAAS_ENV_FILE"}
 # What deploy/ and the Makefile read.
-TOOL_PREFIXES = ("DAAS_DEPLOY_", "DAAS_TEST_", "DAAS_CONTRACT")
+TOOL_VARIABLES = {"DAAS_LXD_SUBNET", "DAAS_LXD_POOL_GIB", "DAAS_LXD_LOG_DIR", "DAAS_CONTRACT"}
+TOOL_PREFIXES = ("DAAS_DEMO_", "DAAS_TEST_", "DAAS_BENCH_")
 
 
 class Settings(BaseSettings):
@@ -194,7 +195,7 @@ def _secret(key: str, path: Path) -> str:
 def _refuse_unknown(given: Mapping[str, str]) -> None:
     known = {f.alias or f"DAAS_{n.upper()}" for n, f in Settings.model_fields.items()}
     for key in given:
-        if not key.startswith("DAAS_") or key in known | CLIENT_VARIABLES:
+        if not key.startswith("DAAS_") or key in known | CLIENT_VARIABLES | TOOL_VARIABLES:
             continue
         if key.startswith(TOOL_PREFIXES):
             continue

@@ -70,7 +70,7 @@ def _read(path: Path) -> bytes:
 def _write_once(path: Path, content: bytes) -> None:
     if path.exists():
         return
-    new = path.with_suffix(f".{os.getpid()}")
+    new = path.with_suffix(f".{secrets.token_hex(4)}")
     new.touch(mode=0o600)
     new.write_bytes(content)
     try:

@@ -68,6 +68,8 @@ class LogWriter:
         with self._lock:
             lines, self._lines = self._lines, []
             self._written = time.monotonic()
+        if not lines:
+            return
         try:
             with self._database.transaction() as db:
                 write(db, self._subject, lines)

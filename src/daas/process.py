@@ -52,9 +52,16 @@ def run(
     return output
 
 
-def start(args: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a long-lived child of ours with our own environment and output (`daas serve`)."""
-    return subprocess.Popen(args, env={**os.environ, **(env or {})}, start_new_session=True)
+def start(args: list[str], output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start a long-lived child of ours (`daas serve`) with our own environment, and our output or
+    `output`. A signal to us, or to our terminal, does not reach it."""
+    return subprocess.Popen(
+        args,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 def _filled(file: IO[bytes], content: bytes) -> IO[bytes]:

@@ -19,7 +19,7 @@ from daas.providers.rdp import rdp_tls_fingerprint
 from daas.providers.simulated import SimulatedProvider
 from daas.sessions import queries
 from daas.sessions import reconcile as sessions
-from daas.sessions.personal import KeyStock
+from daas.sessions.personal import KeyStock, OneKey
 from daas.sessions.steps import Tools
 from daas.sessions.sweep import sweep
 from daas.templates import reconcile as builds
@@ -48,9 +48,9 @@ def watch(database: Database, providers: Mapping[str, Provider]) -> None:
 
 def tools(settings: Settings, vault: Vault) -> Tools:
     """The providers this installation uses, and what steps need besides."""
-    stock = KeyStock()
-    stock.start()
     has_guests = settings.provider != "simulated"
+    stock = KeyStock() if has_guests else OneKey()
+    stock.start()
     return Tools(
         providers=providers(settings, vault.instance),
         vault=vault,

@@ -19,6 +19,7 @@ from daas.jobs.work import Work
 from daas.wiring import Handler
 
 STOP_S = 5.0  # steps have this long to leave off; then their leases are given back anyway
+SEAL_REST_S = 0.02  # what comes in a burst is sealed together; a lone event still at once
 AWAY_S = 1.0  # between two tries when the database does not answer
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class Worker:
     def _do(self, job: Job) -> None:
         work = Work(self.database, job, self.settings)
         self._at_work.add(work)
+        if self._stop.is_set():  # claimed while stop() went through those at work
+            work.stop.set()
         try:
             self.handlers[job.kind](work)
         except LeaseLost as lost:
@@ -115,7 +118,9 @@ class Worker:
 
     def _seal(self) -> None:
         heard = BELLS[EVENTS].rings
-        if not events.seal(self.database):
+        if events.seal(self.database):
+            self._stop.wait(SEAL_REST_S)
+        else:
             BELLS[EVENTS].wait(heard, self.settings.poll_s)
 
     def _spawn(self, name: str, threads: int, verb: Callable[[], None]) -> None:

@@ -81,6 +81,10 @@ class Lab:
     def size(self, name: str) -> Size:
         raise NotImplementedError
 
+    def shut_down(self, name: str) -> None:
+        """As if somebody had shut the guest down from inside."""
+        raise NotImplementedError
+
     def retag(self, name: str, tag: Tag) -> None:
         raise NotImplementedError
 
@@ -119,6 +123,9 @@ class SimulatedLab(Lab):
 
     def size(self, name: str) -> Size:
         return self.sim._guests[name].spec.size
+
+    def shut_down(self, name: str) -> None:
+        self.sim.shut_down(name)
 
     def retag(self, name: str, tag: Tag) -> None:
         self.sim.retag(name, tag)

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import platform
+import secrets
 import shutil
 import tarfile
 import tempfile
@@ -29,8 +31,7 @@ FILES = {
     "etc/group": "root:x:0:\nada:x:1000:\n",
 }
 FOLDERS = ("proc", "sys", "dev", "tmp", "run", "root", "var", "var/lib", "var/lib/daas", "etc")
-# Without properties LXD 5.0.2 dies ("assignment to entry in nil map").
-METADATA = b"architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: contract}\n"
+OS = "daas-contract"
 MADE = ("contract-", "tmpl-contract")
 
 
@@ -62,6 +63,7 @@ class LxdLab(Lab):
         self._must_be_set_up()
         self.ours, self.theirs = self.provider(), self.provider(THEIRS)
         self.clean(MADE)
+        self._remove_images()
         node = self.ours.nodes()[0]
         assert node.addresses and node.subnet, node
         self.gateway, _, self.prefix = node.subnet.partition("/")
@@ -91,7 +93,13 @@ class LxdLab(Lab):
         return self.client.request("GET", f"/1.0/instances/{name}")
 
     def names(self) -> set[str]:
-        return {one["name"] for one in self._machines()} - {self.image}
+        """Of this suite: others may make and remove machines meanwhile."""
+        tagged = {
+            one["name"]
+            for one in self._machines()
+            if one["config"].get(INSTANCE, "").startswith("contract-")
+        }
+        return tagged - {self.image}
 
     def is_on(self, name: str) -> bool:
         return bool(self.found(name)["status"] == "Running")
@@ -109,6 +117,9 @@ class LxdLab(Lab):
     def rename(self, name: str, new: str) -> None:
         self.force_stop(name)
         self.client.do("POST", f"/1.0/instances/{name}", {"name": new})
+
+    def shut_down(self, name: str) -> None:
+        self.force_stop(name)
 
     def force_stop(self, name: str) -> None:
         with contextlib.suppress(DaasError):  # stopped already
@@ -136,6 +147,11 @@ class LxdLab(Lab):
     def _machines(self) -> list[Any]:
         found: list[Any] = self.client.request("GET", "/1.0/instances?recursion=1")
         return found
+
+    def _remove_images(self) -> None:
+        for image in self.client.request("GET", "/1.0/images?recursion=1"):
+            if (image["properties"] or {}).get("os") == OS:
+                self.client.do("DELETE", f"/1.0/images/{image['fingerprint']}")
 
     def _must_be_set_up(self) -> None:
         try:
@@ -168,14 +184,21 @@ class LxdLab(Lab):
         )
         self.client.do("PUT", f"/1.0/instances/{name}/state", {"action": "start"})
         self.force_stop(name)
-        self.client.do("DELETE", f"/1.0/images/{image}")
+        self._remove_images()
         return name
+
+
+def _metadata() -> str:
+    """Never the same twice: LXD 5.0.2 dies of an image it has already, if that has no properties
+    ("assignment to entry in nil map")."""
+    about = f"{{os: {OS}, serial: {secrets.token_hex(8)}}}"
+    return f"architecture: {platform.machine()}\ncreation_date: 1700000000\nproperties: {about}\n"
 
 
 def _tarball() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        _add(tar, "metadata.yaml", METADATA)
+        _add(tar, "metadata.yaml", _metadata().encode())
         for folder in ("", "bin", "sbin", *FOLDERS):
             _add(tar, f"rootfs/{folder}", kind=tarfile.DIRTYPE)
         _add(tar, "rootfs/bin/busybox", Path(BUSYBOX).read_bytes(), 0o755)

@@ -1,6 +1,7 @@
 """What every hypervisor must do: the promises of providers/base.py, each tried."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -99,7 +100,6 @@ def test_owned_lists_our_machines_and_no_others(lab: Lab) -> None:
 HURTING: dict[str, Callable[[Provider, str, State], None]] = {
     "destroy": lambda provider, name, state: provider.destroy(name, state),
     "destroy without state": lambda provider, name, state: provider.destroy(name, {}),
-    "cut": lambda provider, name, state: provider.cut(name, state),
     "power off": lambda provider, name, state: provider.power(state, False),
     "restore": lambda provider, name, state: provider.restore(state, "one"),
 }
@@ -162,16 +162,18 @@ def test_a_machine_renamed_by_hand_is_left_alone_and_listed(lab: Lab) -> None:
     assert listed["contract-renamed"] == name
 
 
-def test_cut_stops_a_machine_at_once_and_may_be_called_again(lab: Lab) -> None:
-    name, state = lab.made(lab.ours)
+def test_a_machine_that_stops_is_told_to_whoever_watches(lab: Lab) -> None:
+    told: list[str] = []
+    name, _ = lab.made(lab.ours)
+    lab.ours.watch(told.append)
 
-    lab.ours.cut(name, state)
-    lab.ours.cut(name, state)
-    lab.ours.cut(new_name(), {})
+    lab.shut_down(name)
 
-    assert not lab.is_on(name)
-    with pytest.raises((NotYet, StepFailed)):
-        lab.ours.endpoints(state, 0.2)
+    deadline = time.monotonic() + 3.0
+    while name not in told and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert name in told
+    assert [one.is_on for one in lab.ours.owned() if one.name == name] == [False]
 
 
 def test_power_off_and_on_again_keeps_the_machine(lab: Lab) -> None:
@@ -223,7 +225,7 @@ def test_ensure_killed_at_any_call_is_completed_by_the_next(lab: Lab) -> None:
     before, points = lab.names(), []
     for number in range(1, MOST_CALLS):
         name = new_name()
-        spec, saved = lab.spec(name), {}
+        spec, saved = lab.spec(name), State()
         with lab.killed_at(number) as (provider, save, point):
             try:
                 provider.ensure(name, spec, {}, save)

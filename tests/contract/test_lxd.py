@@ -124,13 +124,13 @@ def test_the_address_of_a_machine_counts_as_taken(lxd: LxdLab) -> None:
     assert lxd.address in lxd.ours.nodes()[0].taken
 
 
-def test_a_proxied_port_leads_to_the_desktop_until_it_is_cut(lxd: LxdLab) -> None:
+def test_a_proxied_port_leads_to_the_desktop_until_it_is_destroyed(lxd: LxdLab) -> None:
     provider = lxd.provider(proxy_listen="0.0.0.0", proxy_port_base=14000)
     name, state = lxd.made(provider)
 
     host, _, port = provider.endpoints(state, 5.0)["rdp"].partition(":")
     socket.create_connection((host, int(port)), 2.0).close()
-    provider.cut(name, state)
+    provider.destroy(name, state)
 
     assert host not in ("0.0.0.0", lxd.address) and 14000 <= int(port) < 14256
     with pytest.raises(OSError):
@@ -218,21 +218,6 @@ def test_without_the_event_stream_operations_are_awaited_all_the_same(lxd: LxdLa
     provider.destroy(name, state)
 
     assert name not in lxd.names()
-
-
-def test_whoever_listens_hears_of_a_machine_that_stops(lxd: LxdLab) -> None:
-    heard: list[tuple[str, str]] = []
-    client = LxdClient(lxd.socket)
-    client.listen(lambda action, name: heard.append((action, name)))
-    name, state = lxd.made(lxd.provider(client=client))
-
-    lxd.ours.cut(name, state)
-
-    deadline = time.monotonic() + 3.0
-    while ("instance-stopped", name) not in heard and time.monotonic() < deadline:
-        time.sleep(0.02)
-    client.close()
-    assert ("instance-started", name) in heard and ("instance-stopped", name) in heard
 
 
 def test_images_are_not_desktops_and_a_strangers_image_stays(lxd: LxdLab) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fakes.providers import FakeProvider
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Db
 
 from daas.db import Database
 from daas.sessions.models import Session
+from fakes.providers import FakeProvider
 
 
 class Crash(BaseException):

@@ -23,6 +23,9 @@ class FakeProvider:
         self.instance, self.boots_after = instance, boots_after
         self.machines: dict[str, Tag] = {}
         self.specs: dict[str, Spec] = {}
+        self.told: dict[str, str] = {}  # by stdin; `calls` hold what could be seen by others
+        self.born: dict[str, float] = {}
+        self.watchers: list[Callable[[str], None]] = []
         self.power_of: dict[str, str] = {}
         self.calls: list[tuple[str, ...]] = []
         self.looks: dict[str, int] = {}
@@ -51,12 +54,8 @@ class FakeProvider:
 
     def run(self, state: State, args: list[str], stdin: str = "") -> str:
         with self._called("run", state["name"], *args):
-            self.specs_stdin(state["name"], stdin)
+            self.told[state["name"]] = stdin
         return self._after("run", "")
-
-    def specs_stdin(self, name: str, stdin: str) -> None:
-        """What the guest was told by stdin; kept apart from `calls`, which hold nothing secret."""
-        self.told = {**getattr(self, "told", {}), name: stdin}
 
     def put(self, state: State, path: str, content: bytes, mode: int) -> None:
         with self._called("put", state["name"], path):
@@ -83,7 +82,14 @@ class FakeProvider:
     def owned(self) -> list[Machine]:
         with self._called("owned", ""), self._lock:
             tags = list(self.machines.items())
-        return [Machine(n, t) for n, t in tags if t.instance == self.instance]
+        return [
+            Machine(n, t, self.born.get(n, 0.0), is_on=self.power_of.get(n) != "off")
+            for n, t in tags
+            if t.instance == self.instance
+        ]
+
+    def watch(self, on_change: Callable[[str], None]) -> None:
+        self.watchers.append(on_change)
 
     def nodes(self) -> list[NodeInfo]:
         with self._called("nodes", ""):

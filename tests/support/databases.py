@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.postgres import Server
 
 from daas.db import Database
+from support.postgres import Server
 
 THREADS = 64
 TEMPLATE = "empty"

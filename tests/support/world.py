@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from fakes.providers import FakeProvider
 from sqlalchemy import select
-from support.waiting import race
 
 import daas.db
 from daas import wiring
@@ -31,6 +29,8 @@ from daas.sessions.steps import Tools
 from daas.templates.service import Recipe, RecipeSize
 from daas.tenants import Tenant
 from daas.worker import Worker
+from fakes.providers import FakeProvider
+from support.waiting import race
 
 ADA, BEN = Actor("ada", "acme"), Actor("ben", "acme")
 EVE = Actor("eve", "evil")  # another tenant

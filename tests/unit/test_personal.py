@@ -6,10 +6,10 @@ import bcrypt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from support.world import OneKey
 
 from daas.sessions import personal
 from daas.sessions.personal import KeyStock, Personal
+from support.world import OneKey
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What every view works with: the settings, the database, the vault. Made once per app."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 
 from flask import current_app
 
@@ -9,6 +10,7 @@ from daas.crypto import Vault
 from daas.db import Database
 from daas.sessions.service import Limits
 
+VERSION = version("daas-orchestrator")
 STREAM_MAX_S = 3600.0  # then a stream ends; who reads it comes back with its last id
 LEGACY_WAIT_S = 3600.0  # longer than the deadlines of all statuses on the way to ready
 THREADS = 16  # of ours that use the database at the same time, in one process
@@ -21,7 +23,7 @@ class Core:
     vault: Vault
     stream_max_s: float = STREAM_MAX_S
     legacy_wait_s: float = LEGACY_WAIT_S
-    revision: str | None = field(default=None)  # of the schema, that this code needs
+    revision: str | None = None  # of the schema that this code needs
 
     @property
     def limits(self) -> Limits:

@@ -13,9 +13,10 @@ from werkzeug.exceptions import HTTPException
 from daas.errors import BadRequest, DaasError, NotFound, WrongState
 
 PROBLEM = "application/problem+json"
+CODES = {408: "too-slow", 413: "body-too-large"}
 LEGACY = ("/api/session/", "/api/sessions")
 # What version 1.0 knew: refused or broken; 401, 413 and 429 only where such limits are on.
-KEPT_BY_LEGACY = (401, 404, 405, 413, 429)
+KEPT_BY_LEGACY = (401, 405, 413, 429)
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     kept = ("Allow", "Retry-After")
     headers = {k: v for k, v in error.get_headers() if k in kept}
-    code = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    code = CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
     return answer(status, code, _SAID.get(status, error.description or code), headers=headers)
 
 

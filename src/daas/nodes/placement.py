@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
+from itertools import chain
 
 
 def choose_node(
@@ -22,7 +23,7 @@ def choose_address(
     start = int(IPv4Address(after)) + 1 if after else low
     if not low <= start <= high:
         start = low
-    for number in (*range(start, high + 1), *range(low, start)):
+    for number in chain(range(start, high + 1), range(low, start)):
         if (address := str(IPv4Address(number))) not in used:
             return address
     return None

@@ -23,7 +23,8 @@ def refresh(work: Work, providers: Mapping[str, Provider]) -> None:
     with work.database.reading() as db:
         cluster = db.get(Cluster, work.job.key)
         at = (db.scalar(select(now())) or 0.0) + EACH_S
-    found, why = _look(providers[cluster.kind]) if cluster else ([], "")
+    with work.heartbeat(lambda db: True):  # one that hangs is not asked by all workers in turn
+        found, why = _look(providers[cluster.kind]) if cluster else ([], "")
     with work.database.transaction() as db:
         if cluster:
             store(db, cluster.name, found, why)

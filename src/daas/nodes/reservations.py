@@ -53,6 +53,12 @@ def release(db: Db, session: str) -> None:
     db.execute(delete(Reservation).where(Reservation.session == session))
 
 
+def leave_line(db: Db, session: str) -> None:
+    """The session waits for no room; what it holds it keeps."""
+    waits = (Reservation.session == session, Reservation.node.is_(None))
+    db.execute(delete(Reservation).where(*waits))
+
+
 def next_in_line(db: Db, cluster: str, limit: int = 4) -> list[str]:
     """The sessions that should look for room now that there is some."""
     waiting = (Reservation.cluster == cluster, Reservation.node.is_(None))

@@ -43,7 +43,8 @@ class SimulatedProvider:
         self._listeners: list[Callable[[str], None]] = []
 
     def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
-        state = {**state, "name": name, "address": (spec.address or "127.0.0.1").split("/")[0]}
+        address = (spec.address or "127.0.0.1").split("/")[0]
+        state = {**state, "name": name, "nonce": spec.tag.nonce, "address": address}
         save(state)
         with self._lock:
             guest = self._guests.get(name)
@@ -83,6 +84,7 @@ class SimulatedProvider:
 
     def power(self, state: State, on: bool) -> None:
         guest = self._guest(state)
+        self._must_be_ours(state["name"], guest, state)
         if guest.is_on is not on:
             guest.is_on, guest.on_since = on, time.monotonic()
 
@@ -92,6 +94,7 @@ class SimulatedProvider:
 
     def restore(self, state: State, name: str) -> None:
         guest = self._guest(state)
+        self._must_be_ours(state["name"], guest, state)
         if name not in guest.snapshots:
             raise Refused(f"{state['name']} has no snapshot {name}.")
         guest.files = dict(guest.snapshots[name])
@@ -104,9 +107,7 @@ class SimulatedProvider:
             guest = self._guests.get(name)
             if guest is None:
                 return
-            tag = guest.spec.tag
-            if tag.instance != self.instance or tag.session != name:
-                raise NotOurs(f"The machine {name} does not bear our mark; it was left alone.")
+            self._must_be_ours(name, guest, state)
             del self._guests[name]
 
     def owned(self) -> list[Machine]:
@@ -160,6 +161,12 @@ class SimulatedProvider:
             self._guests[name].is_on = False
         for listener in self._listeners:
             listener(name)
+
+    def _must_be_ours(self, name: str, guest: Guest, state: State) -> None:
+        tag = guest.spec.tag
+        is_ours = tag.instance == self.instance and tag.session == name
+        if not is_ours or state.get("nonce", tag.nonce) != tag.nonce:
+            raise NotOurs(f"The machine {name} does not bear our mark; it was left alone.")
 
     def _guest(self, state: State) -> Guest:
         with self._lock:

@@ -4,9 +4,46 @@ import re
 
 LOCAL_USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 SYSTEM = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats "
-    "nobody _apt messagebus sshd xrdp avahi polkitd dnsmasq rtkit colord pulse lightdm saned tss "
-    "statd sssd ntp adm sudo shadow ssh-keys".split()
+    [
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www-data",
+        "backup",
+        "list",
+        "irc",
+        "gnats",
+        "nobody",
+        "_apt",
+        "messagebus",
+        "sshd",
+        "xrdp",
+        "avahi",
+        "polkitd",
+        "dnsmasq",
+        "rtkit",
+        "colord",
+        "pulse",
+        "lightdm",
+        "saned",
+        "tss",
+        "statd",
+        "sssd",
+        "ntp",
+        "adm",
+        "sudo",
+        "shadow",
+        "ssh-keys",
+    ]
 )
 ANYBODY = "user"
 

@@ -75,6 +75,16 @@ class KeyStock:
                 time.sleep(0.05)
 
 
+class OneKey(KeyStock):
+    """The same key for all: for guests that are not real, which nobody connects to."""
+
+    def start(self) -> None:
+        self._keys.append(_rsa_key())
+
+    def take(self) -> rsa.RSAPrivateKey:
+        return self._keys[0]
+
+
 def make(name: str, user: str | None, password: str | None, stock: KeyStock) -> Personal:
     """Everything that is `name`'s own; with a local user if one is given."""
     key = stock.take()

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session as Db
 from daas import events, logs, process
 from daas.config import Settings
 from daas.db import now
-from daas.errors import DaasError, LeaseLost, NotYet, Stopped, Unreachable
+from daas.errors import DaasError, LeaseLost, NotReady, NotYet, Stopped, Unreachable
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
@@ -37,6 +37,8 @@ REST_S = 3600.0  # a session at rest is looked at this often even if nothing hap
 
 log = logging.getLogger(__name__)
 
+Found = tuple[Session, str]  # a copy of the session to work on; the kind of its provider
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,16 +54,13 @@ class Outcome:
 def reconcile(work: Work, tools: Tools) -> None:
     """Steps of one session, until it is at rest, waits, or its next step is another lane's."""
     with bind(session=work.job.key):
-        goes_on = True
-        while goes_on:
-            goes_on = _one_step(work, tools)
+        found = _look(work)
+        while found:
+            found = _one_step(work, tools, *found)
 
 
-def _one_step(work: Work, tools: Tools) -> bool:
-    found = _look(work)
-    if found is None:
-        return False
-    session, kind = found
+def _one_step(work: Work, tools: Tools, session: Session, kind: str) -> Found | None:
+    """Do the step of the session's status; return what the next one needs, if it is ours."""
     lines: list[str] = []
     # No transaction is open here: a step may take minutes.
     outcome = _attempt(work, session, kind, tools, lines)
@@ -70,10 +69,10 @@ def _one_step(work: Work, tools: Tools) -> bool:
         if row is None:
             raise LeaseLost(work.job.key)
         logs.write(db, f"session/{row.name}", lines)
-        return _conclude(db, work, row, outcome, now_s)
+        return (row, kind) if _conclude(db, work, row, outcome, now_s) else None
 
 
-def _look(work: Work) -> tuple[Session, str] | None:
+def _look(work: Work) -> Found | None:
     """Turn or rest, and return None; or return the session to work on and its provider's kind."""
     with work.database.transaction() as db:
         session, now_s = _lock(db, work.job.key)
@@ -93,7 +92,8 @@ def _look(work: Work) -> tuple[Session, str] | None:
 
 
 def _attempt(work: Work, session: Session, kind: str, tools: Tools, lines: list[str]) -> Outcome:
-    """Do the step of the session's status; only LeaseLost comes out as an exception."""
+    """Do the step of the session's status. Exceptions that come out are not the step's: the lease
+    was lost, or the database is away."""
     is_last = work.job.attempts >= work.settings.max_attempts
     if work.job.attempts > work.settings.max_attempts and session.status in DEADLINE_S:
         return Outcome(
@@ -104,7 +104,7 @@ def _attempt(work: Work, session: Session, kind: str, tools: Tools, lines: list[
         with work.heartbeat(lambda db: _is_wanted(db, session)):
             step = Step(work, session, tools.providers[kind], tools, lines.append)
             return Outcome(NEXT[session.status], STEPS[session.status](step))
-    except LeaseLost:
+    except (LeaseLost, NotReady):
         raise
     except Stopped:
         return Outcome()
@@ -136,7 +136,7 @@ def _conclude(db: Db, work: Work, session: Session, outcome: Outcome, now_s: flo
             return False
     elif outcome.after:
         _move(db, session, outcome.after, "step finished", now_s, work.settings)
-        if _goes_on(work, session):
+        if _goes_on(work, session, now_s):
             queue.renew(db, work.job, work.settings.lease_s)
             return True
     after_s = outcome.wait.after_s if outcome.wait else 0.0
@@ -145,10 +145,11 @@ def _conclude(db: Db, work: Work, session: Session, outcome: Outcome, now_s: flo
     return False
 
 
-def _goes_on(work: Work, session: Session) -> bool:
+def _goes_on(work: Work, session: Session, now_s: float) -> bool:
     """Is the next step ours, too? Then the lease need not be given up and taken again."""
     is_ours = session.status in STEPS and _lane(session) == work.job.lane
-    return is_ours and not work.stop.is_set()
+    goal = wanted(session.desired, session.expires_at, now_s)
+    return is_ours and turn(session.status, goal) is None and not work.stop.is_set()
 
 
 def _move(
@@ -162,6 +163,8 @@ def _move(
     session.status, session.status_since = after, now_s
     session.deadline = now_s + DEADLINE_S[after] if after in DEADLINE_S else None
     session.waiting_for = session.paused_at = None
+    if after in (Status.FAILED, Status.DELETING):
+        reservations.leave_line(db, session.name)  # or all behind it would wait with it
     if after is Status.READY:
         session.ready_at = session.ready_at or now_s
         if session.is_password_given:

@@ -10,6 +10,8 @@ from sqlalchemy import update
 
 from daas import crypto, events
 from daas.errors import NoCapacity, NotOurs, StepFailed
+from daas.jobs import queue
+from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
 from daas.nodes import reservations
 from daas.providers.base import Provider, Size, Spec, State, Tag
@@ -57,8 +59,11 @@ def place(step: Step) -> Learned:
     s = step.session
     with step.work.transaction() as db:
         room = reservations.reserve(db, s.name, s.cluster, s.reserve_mib)
+        behind = reservations.next_in_line(db, s.cluster, 1)
     if isinstance(room, NoCapacity):
         raise room
+    if behind:  # it is first now: there may be room for it, too
+        _wake(step, behind[0])
     step.note(f"placed on {room.node}" + (f" as {room.address}" if room.address else ""))
     learned: Learned = {"node": room.node}
     if s.personal is None:
@@ -141,6 +146,12 @@ def destroy(step: Step) -> Learned:
             words = ("ours", "left alone", "system", str(error))
             events.record(db, f"machine/{s.name}", *words, s.tenant)
     return {"endpoints": None, "provider_state": {}, "node": None}
+
+
+def _wake(step: Step, session: str) -> None:
+    """In a transaction of its own: jobs of two sessions in one could deadlock with `_forget`."""
+    with step.work.database.transaction() as db:
+        queue.wake(db, "session", session, Lane.LOOK, Priority.PERSON)
 
 
 def _identity(step: Step) -> Learned:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session as Db
 
 from daas import events, process
 from daas.db import now
-from daas.errors import CommandFailed, DaasError, LeaseLost, NotYet, Stopped
+from daas.errors import CommandFailed, DaasError, LeaseLost, NotReady, NotYet, Stopped
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
@@ -35,6 +35,8 @@ def reconcile(work: Work, providers: Mapping[str, Provider], instance: str, work
             image = providers[kind].bake(baking, write)
     except (LeaseLost, Stopped):
         return _again(work, 0.0)
+    except NotReady:  # the database is away: that says nothing about the build
+        raise
     except NotYet as wait:
         write(f"waiting for {wait.why}")
         return _again(work, wait.after_s)

@@ -13,11 +13,16 @@ useless=(
     /usr/share/zoneinfo/{right,posix}
     /usr/share/icons/*@{2,3}x /usr/share/icons/*/*@{2,3}x
     /usr/share/icons/{Adwaita,hicolor}/{64x64,72x72,96x96,128x128,192x192,256x256,512x512}
-    /usr/share/icons/Adwaita/{8x8,22x22,24x24,32x32,48x48,scalable-up-to-32}
-    /usr/share/icons/elementary-xfce/{actions,apps,categories,devices,emblems,emotes,mimes,places,preferences,status}/{64,96,128}
+    /usr/share/icons/Adwaita/{8x8,16x16,22x22,24x24,32x32,48x48,scalable-up-to-32}
+    /usr/share/icons/elementary-xfce/{actions,apps,categories,devices,emblems,mimes,places,preferences,status}/{32,64,96,128}
+    /usr/share/icons/elementary-xfce/{actions,status}/48
+    /usr/share/icons/elementary-xfce/{animations,emotes}
     /usr/share/icons/elementary-xfce-{dark,darker,darkest}
-    /usr/share/themes/{Default-hdpi,Default-xhdpi,Daloa,Kokodi,Moheli,Greybird-accessibility,Greybird-compact}
-    /usr/share/backgrounds/xfce/* /usr/share/i18n/charmaps/*
+    /usr/share/themes/{Default-hdpi,Default-xhdpi,Daloa,Kokodi,Moheli}
+    /usr/share/themes/Greybird-{accessibility,compact,dark-accessibility}
+    /usr/share/themes/Greybird*/{gnome-shell,gtk-2.0,metacity-1,openbox-3,plank,unity,cinnamon}
+    /usr/share/backgrounds/xfce/* /usr/share/i18n/{charmaps,locales}/*
+    /var/lib/dpkg/info/*.md5sums
     /usr/share/gtksourceview-*/language-specs/*/tests
     /usr/share/bash-completion/completions/*
     /usr/lib/python3*/{test,idlelib,turtledemo,ensurepip,lib2to3}
@@ -37,7 +42,7 @@ masks=(
     systemd-update-utmp.service systemd-update-utmp-runlevel.service
     systemd-machine-id-commit.service systemd-firstboot.service systemd-sysusers.service
     systemd-hwdb-update.service systemd-journal-catalog-update.service
-    systemd-ask-password-console.path systemd-ask-password-wall.path
+    systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-ask-password-console.path systemd-ask-password-wall.path
 )
 # What the host does for a container; a virtual machine has to do it itself.
 container_masks=(
@@ -46,7 +51,7 @@ container_masks=(
     systemd-sysctl.service systemd-modules-load.service systemd-remount-fs.service
     systemd-random-seed.service systemd-timesyncd.service systemd-networkd.service
     systemd-networkd.socket systemd-networkd-wait-online.service systemd-resolved.service
-    systemd-boot-system-token.service networking.service NetworkManager.service
+    systemd-boot-system-token.service systemd-tmpfiles-setup-dev.service networking.service NetworkManager.service
     modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service
     dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount sys-kernel-config.mount
@@ -54,6 +59,11 @@ container_masks=(
     kmod-static-nodes.service console-getty.service getty@tty1.service getty-static.service
     getty.target container-getty@0.service cloud-init.service cloud-init-local.service
     cloud-config.service cloud-final.service
+)
+# Programs that make units at each boot, for disks and consoles that a container does not have.
+container_generators=(
+    cryptsetup debug fstab getty gpt-auto hibernate-resume integritysetup rc-local run
+    system-update sysv tpm2 veritysetup ssh
 )
 if [ "$kind" = container ]; then masks+=("${container_masks[@]}"); fi
 # One sshd a connection: a desktop nobody logs in to by SSH carries none.
@@ -87,6 +97,17 @@ mask() {
     done
 }
 
+mask_generators() {
+    local name path folder=/etc/systemd/system-generators
+    mkdir -p "$folder"
+    for name in "${container_generators[@]}"; do
+        path=$folder/systemd-$name-generator
+        [ -L "$path" ] && continue
+        ln -s /dev/null "$path"
+        changed=yes
+    done
+}
+
 enable() {
     local unit
     for unit in "${enabled[@]}"; do
@@ -109,6 +130,7 @@ remove "${existing[@]}"
 remove_translations
 enable
 mask
+if [ "$kind" = container ]; then mask_generators; fi
 if [ "$changed" ]; then
     # A cache that names icons which are gone shows holes instead of other sizes.
     for theme in /usr/share/icons/*/; do

@@ -168,8 +168,10 @@ class Bakery:
 
 
 def image_name(baking: Baking) -> str:
-    """Return the image of a template's version. LXD wants a host name, so there are no dots."""
-    return f"tmpl-{baking.template.replace('.', '-')}-{baking.version}"
+    """Return the image of a template's version. Another installation on this LXD has its own of
+    the same template. LXD wants a host name, so there are no dots."""
+    template = baking.template.replace(".", "-")
+    return f"tmpl-{template}-{baking.version}-{baking.instance[:6]}"
 
 
 def variables(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import httpx
 from daas import process
 from daas.errors import Refused, Stopped, Unreachable
 from daas.providers.lxd.errors import Absent, Busy, Exists, refusal, unreachable
-from daas.providers.lxd.events import Events, Listener, Operation
-from daas.providers.lxd.exec import EndedEarly, Outcome, talk
+from daas.providers.lxd.events import ENDED, Events, Listener, Operation
+from daas.providers.lxd.exec import EndedEarly, Outcome, StillRuns, talk
 
 SOCKETS = (
     "/var/lib/lxd/unix.socket",  # Debian
@@ -26,6 +26,7 @@ SOCKETS = (
 REQUEST_S = 30.0  # one answer; LXD answers in milliseconds unless the disk is busy
 OPERATION_S = 180.0  # a copy, a start, a stop
 BUSY_S = 30.0  # how long we try again while another operation holds the machine
+STREAM_S = 30.0  # without a word from the stream, until we ask for the operation ourselves
 SLICE_S = 5  # of waiting without the event stream, so that a stopped step ends soon
 WHO = ("X-LXD", "X-Incus")  # how each wants its file headers called
 
@@ -81,8 +82,12 @@ class LxdClient:
 
     def wait(self, operation: Operation, timeout_s: float = OPERATION_S) -> Any:
         """Return the metadata of an operation somebody started, once it has ended well."""
-        deadline = time.monotonic() + timeout_s
-        return _result(self._ended(operation["id"], self.events.generation(), deadline))
+        deadline, generation = time.monotonic() + timeout_s, self.events.generation()
+        # It may have ended before we listened: look once, listening already.
+        now = self._look(f"/1.0/operations/{operation['id']}", REQUEST_S)
+        if now["status_code"] >= ENDED:
+            return _result(now)
+        return _result(self._ended(operation["id"], generation, deadline))
 
     def exec(
         self,
@@ -106,7 +111,7 @@ class LxdClient:
         socket = find_socket(self._given)
         url = f"/1.0/operations/{operation['id']}/websocket"
         stdout, stderr = b"", b""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(StillRuns):
             with contextlib.suppress(EndedEarly):
                 stdout, stderr = talk(socket, url, operation["metadata"]["fds"], stdin, deadline)
             ended = self._ended(operation["id"], generation, deadline)
@@ -154,20 +159,22 @@ class LxdClient:
     def _ended(self, operation: str, generation: int | None, deadline: float) -> Operation:
         """Return the operation when it has ended: told by the stream, or else by waiting for
         this one alone."""
-        ended = self.events.wait(operation, generation, deadline) if generation else None
-        while ended is None or ended["status_code"] < 200:
+        told_by = min(deadline, time.monotonic() + STREAM_S)
+        ended = self.events.wait(operation, generation, told_by) if generation else None
+        while ended is None or ended["status_code"] < ENDED:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise Unreachable(2.0, "LXD, which has not finished an operation in time")
             if process.stop.get().is_set():
                 raise Stopped(operation)
-            ended = self._wait_a_slice(operation, max(1, min(SLICE_S, int(left_s))))
+            slice_s = max(1, min(SLICE_S, int(left_s)))
+            url = f"/1.0/operations/{operation}/wait?timeout={slice_s}"
+            ended = self._look(url, slice_s + REQUEST_S)
         return ended
 
-    def _wait_a_slice(self, operation: str, slice_s: int) -> Operation:
-        url = f"/1.0/operations/{operation}/wait?timeout={slice_s}"
+    def _look(self, url: str, timeout_s: float) -> Operation:
         try:
-            found: Operation = self.request("GET", url, timeout_s=slice_s + REQUEST_S)
+            found: Operation = self.request("GET", url, timeout_s=timeout_s)
         except Absent as error:  # ended some time ago, or LXD was restarted: nobody knows how
             raise Unreachable(1.0, "LXD, which has lost sight of an operation") from error
         return found

@@ -31,7 +31,7 @@ def refusal(code: int, said: str) -> Exception:
         return Unreachable(1.0, f"LXD, which is starting or stopping ({said})")
     if any(words in low for words in FULL):
         return Refused(f"The storage pool is full: free some, or make it larger. LXD said: {said}")
-    if code == 404 or low.endswith("not found"):
+    if code == 404 or low.endswith(("not found", "does not exist")):
         return Absent(f"LXD said: {said}")
     if code == 409 or "already exists" in low or "already in use" in low:
         return Exists(f"LXD said: {said}")

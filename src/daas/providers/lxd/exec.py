@@ -15,11 +15,16 @@ from daas.errors import Unreachable
 CONNECT_S = 5.0
 CLOSE_S = 0.5
 CHUNK = 32 * 1024
-FDS = ("0", "1", "2", "control")
+# The command starts when 0, 1 and 2 are there; a short one would be over before control came.
+FDS = ("control", "0", "1", "2")
 
 
 class EndedEarly(Exception):
     """The operation knows why."""
+
+
+class StillRuns(Exception):
+    """The command has not ended in time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Outcome:
 def talk(
     socket: str, url: str, secrets: Mapping[str, str], stdin: bytes, deadline: float
 ) -> tuple[bytes, bytes]:
-    """Give `stdin`, return stdout and stderr once the command has closed both. TimeoutError at
+    """Give `stdin`, return stdout and stderr once the command has closed both. StillRuns at
     the deadline (monotonic); the command may then still run."""
     with ExitStack() as open_until_end:
         wires = {
@@ -48,7 +53,7 @@ def talk(
         _read_into(wires["1"], output, deadline)
         reader.join(max(0.0, deadline - time.monotonic()) + 1.0)
         if time.monotonic() >= deadline:
-            raise TimeoutError
+            raise StillRuns
         return b"".join(output), b"".join(errors)
 
 

@@ -32,6 +32,7 @@ CONNECT_S = 0.2  # longer, and a lost SYN would cost a whole second
 LOOK_S = 1.0  # between two looks whether a machine that does not answer still runs
 RUN_S = 120.0
 STOP_S = 30  # that a guest has to shut down by itself
+DELETE_TRIES = 5
 TAIL = 4000
 # After these a machine may be off or gone; after "reconnected" any may be.
 ENDS = ("instance-shutdown", "instance-stopped", "instance-deleted", "reconnected")
@@ -107,11 +108,6 @@ class LxdProvider:
         elif not on and found["status"] != "Stopped":
             self._stop_gently(state["name"])
 
-    def cut(self, name: str, state: State) -> None:
-        found = self._ours(name, state)
-        if found and found["status"] != "Stopped":
-            self._set(name, "stop", force=True)
-
     def snapshot(self, state: State, name: str) -> None:
         self._must_exist(state)
         with suppress(Exists):
@@ -132,9 +128,8 @@ class LxdProvider:
             self.client.do("DELETE", f"{_url(state['name'])}/snapshots/{name}")
 
     def destroy(self, name: str, state: State) -> None:
-        found = self._ours(name, state)
-        if found:
-            self._delete(name, found)
+        if self._ours(name, state):
+            self._delete(name)
         self.personal.remove(name)
 
     def owned(self) -> list[Machine]:
@@ -176,7 +171,7 @@ class LxdProvider:
         # Copies on btrfs live on without their source, unless they share its /usr.
         if "usr" in found["devices"] and (users := self._clones(image)):
             raise Refused(f"{len(users)} desktops still use {image}; delete them first.")
-        self._delete(image, found)
+        self._delete(image)
         if shared_usr.DEVICE in found["devices"]:
             shared_usr.remove(self.client, self.place.pool, image)
 
@@ -195,7 +190,7 @@ class LxdProvider:
             with suppress(Absent, Refused):
                 self.client.wait(under_way)
                 return found
-        self._delete(name, found)
+        self._delete(name)
         return None
 
     def _make_or_complete(self, name: str, spec: Spec, found: Json | None) -> None:
@@ -226,11 +221,22 @@ class LxdProvider:
         except Refused:  # it did not shut down in time, or cannot at all
             self._set(name, "stop", force=True)
 
-    def _delete(self, name: str, found: Json) -> None:
-        if found["status"] != "Stopped":
-            self._set(name, "stop", force=True)
-        with suppress(Absent):
-            self.client.do("DELETE", _url(name))
+    def _delete(self, name: str) -> None:
+        """Also one that somebody is just starting: LXD shows it as stopped until it runs."""
+        for _ in range(DELETE_TRIES):
+            found = self._find(name)
+            if found is None:
+                return
+            if found["status"] != "Stopped":
+                self._set(name, "stop", force=True)
+            try:
+                self.client.do("DELETE", _url(name))
+            except Absent:
+                return
+            except Refused as error:
+                if "is running" not in str(error):
+                    raise
+        raise NotYet(1.0, f"{name} to stop, which somebody starts again and again")
 
     def _find(self, name: str) -> Json | None:
         with suppress(Absent):
