@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.e2e.product import Product
+
 from benchmarks import seed
 from benchmarks.frame import BUILD, Row, percentile
-from tests.e2e.product import Product
 
 LIVES = int(os.environ.get("DAAS_TEST_BENCH_LIVES", "10000"))
 DELETED = 100_000
@@ -198,5 +199,3 @@ def _pss_mb(product: Product) -> float:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             total += int(line.split()[1]) if line.startswith("Pss:") else 0
     return total * 1024 / 1e6
-
-

@@ -69,8 +69,17 @@ class RawDesktop:
     """A copy of a sealed image with personal files that were made before. `start()` is what is
     measured; everything around it is not."""
 
-    def __init__(self, lxd: Lxd, image: str, name: str, address: str, files: Mapping[str, str]):
+    def __init__(
+        self,
+        lxd: Lxd,
+        image: str,
+        name: str,
+        address: str,
+        files: Mapping[str, str],
+        fingerprint: str = "",
+    ):
         self.lxd, self.name, self.address = lxd, name, address.partition("/")[0]
+        self.fingerprint = fingerprint
         self._folder = Path(tempfile.mkdtemp(prefix="daas-raw-"))
         owner = _root_on_host(lxd.call("GET", f"/1.0/instances/{image}"))
         _write(self._folder, files, owner)

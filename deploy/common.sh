@@ -18,30 +18,33 @@ has_room() { # has_room FOLDER GIB FOR-WHAT
         "needs $2; free some."
 }
 
-# step WORDS COMMAND…: run it with its output in the log and the time on the terminal. Not a
-# pipeline or a subshell with -e: `step … || fail` switches -e off, so COMMAND says `|| return`
-# itself or is one command.
+# step WORDS ON-FAILURE COMMAND…: run it with its output in the log and the time on the terminal.
+# It fails by itself: after `step … || …` bash would go on after errors inside COMMAND.
 step() {
-    local words=$1 began=$SECONDS pid rc=0
-    shift
+    local words=$1 on_failure=$2 began=$SECONDS pid rc=0
+    shift 2
     printf '\n== %s\n' "$words" >>"$log_file"
-    (set -e && "$@") </dev/null >>"$log_file" 2>&1 &
+    set -m # a process group of its own, so that Ctrl-C ends all of it
+    (
+        set -e
+        "$@"
+    ) </dev/null >>"$log_file" 2>&1 &
     pid=$!
+    set +m
     # shellcheck disable=SC2064 # the number as it is now
-    trap "kill $pid 2>/dev/null; wait $pid 2>/dev/null; interrupted" INT TERM
+    trap "kill -TERM -- -$pid 2>/dev/null; wait $pid 2>/dev/null; interrupted" INT TERM
     while kill -0 "$pid" 2>/dev/null; do
         [ ! -t 2 ] || printf '\r  … %s %d s ' "$words" $((SECONDS - began)) >&2
-        sleep 0.2
+        sleep 0.1
     done
     wait "$pid" || rc=$?
     trap - INT TERM
     [ ! -t 2 ] || printf '\r\033[K' >&2
-    if [ "$rc" = 0 ]; then
-        printf '  ✓ %s %d s\n' "$words" $((SECONDS - began)) >&2
-    else
+    if [ "$rc" != 0 ]; then
         tail -n 8 "$log_file" | sed 's/^/    /' >&2
+        fail "$on_failure The last lines are above, all of it is in $log_file."
     fi
-    return "$rc"
+    printf '  ✓ %s %d s\n' "$words" $((SECONDS - began)) >&2
 }
 
 interrupted() {

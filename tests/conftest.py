@@ -56,10 +56,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield made
         made.dispose()
         return
-    with request.getfixturevalue("postgresql").one() as url:
-        made = Database(url, THREADS)
-        yield made
-        made.dispose()
+    made = Database(request.getfixturevalue("postgresql").emptied(), THREADS)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,16 @@ A body is read before a thread sees it, so that nobody holds one by being slow."
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from a2wsgi import WSGIMiddleware
 from starlette.applications import Starlette
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Mount
 
 from daas import installation, log
@@ -21,7 +22,7 @@ from daas.api.core import THREADS, Core
 from daas.api.errors import CODES, PROBLEM
 from daas.api.hub import Hub
 from daas.api.requests import BODY_MAX
-from daas.api.streams import HEADERS, SLOT, Feed, Slot
+from daas.api.streams import HEADERS, SLOT, Feed, Slot, Wait
 from daas.config import Settings
 from daas.db import Database
 from daas.jobs import bell
@@ -30,6 +31,8 @@ BODY_S = 20.0  # a body that takes longer is not sent by a person we know
 DRAIN_MAX = 8 * 1024 * 1024  # read and thrown away, so that the refusal can be heard
 GRACE_S = 3  # for answers under way when we are told to stop
 HEALTH_THREADS = 2
+REQUEST_THREADS = 8
+SWITCH_S = 0.0005  # or the loop waits 5 ms for each busy thread whenever it wants its turn
 RETRY = {"retry-after": "2"}
 
 Scope = MutableMapping[str, Any]
@@ -45,7 +48,7 @@ class Shell:
     """Flask behind; what it holds is carried on by the hub."""
 
     def __init__(self, flask: Any, hub: Hub):
-        self._requests = WSGIMiddleware(flask, workers=THREADS - 4)
+        self._requests = WSGIMiddleware(flask, workers=REQUEST_THREADS)
         # Its own threads: health is told even when all others wait for the database.
         self._health = WSGIMiddleware(flask, workers=HEALTH_THREADS)
         self._hub = hub
@@ -75,27 +78,41 @@ class Shell:
     async def _carry_on(
         self, slot: Slot, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        held = slot.held
-        response: Response
-        if isinstance(held, Feed):
-            chunks = self._hub.stream(held)
-            headers = {**headers, **HEADERS, "content-type": held.content_type}
-            response = StreamingResponse(chunks, headers=headers)
-        else:
-            assert held is not None
-            waiting = asyncio.ensure_future(self._hub.answer(held))
-            gone = asyncio.ensure_future(_disconnected(receive))
-            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        work = asyncio.ensure_future(self._last(slot.held, headers, scope, receive, send))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
             gone.cancel()
-            if not waiting.done():
-                waiting.cancel()
-                return
-            found = waiting.result()
-            if found is None:
-                response = _stopping()
-            else:
+            work.cancel()
+        if work.done():
+            work.result()
+
+    async def _last(
+        self,
+        held: Feed | Wait | None,
+        headers: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if isinstance(held, Feed):
+            await self._stream(held, headers, send)
+        elif held:
+            found = await self._hub.answer(held)
+            response = _stopping()
+            if found:
                 response = Response(found.body, found.status, {**headers, **found.headers})
-        await response(scope, receive, send)
+            await response(scope, receive, send)
+
+    async def _stream(self, feed: Feed, headers: dict[str, str], send: Send) -> None:
+        said = {**headers, **HEADERS, "Content-Type": feed.content_type}
+        raw = [(k.lower().encode(), v.encode()) for k, v in said.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        async with aclosing(self._hub.stream(feed)) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def build(settings: Settings, database: Database | None = None, **options: Any) -> Starlette:
@@ -147,6 +164,7 @@ def server(app: Starlette, host: str, port: int) -> Server:
 
 def run(settings: Settings) -> None:
     """Serve until told to stop."""
+    sys.setswitchinterval(SWITCH_S)
     log.setup(settings.log_format, settings.log_level)
     database = installation.open_database(settings, THREADS)
     installation.check_token(database, settings)

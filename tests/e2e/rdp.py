@@ -79,7 +79,7 @@ class Client:
 
     def __init__(self, screen: Screen, endpoint: str, user: str, password: str, fingerprint: str):
         self.screen = screen
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with us)
         args = ["xfreerdp", f"/v:{endpoint}", f"/u:{user}", "/from-stdin:force", "/sec:tls"]
         args += [f"/cert:fingerprint:sha256:{_colons(fingerprint)}", f"/size:{WIDTH}x{HEIGHT}"]
         args += ["/bpp:32", "/network:lan", f"/kbd:{FRENCH}", "/log-level:WARN"]
@@ -119,6 +119,9 @@ class Client:
             time.sleep(LOOK_S)
         return time.monotonic()
 
+    def ended(self) -> bool:
+        return not self.is_connected
+
     def wait_for_end(self, timeout_s: float) -> bool:
         """Return whether the connection ended by itself in that time."""
         try:
@@ -138,9 +141,7 @@ class Client:
 
 
 @contextmanager
-def connected(
-    endpoint: str, user: str, password: str, fingerprint: str
-) -> Iterator[Client]:
+def connected(endpoint: str, user: str, password: str, fingerprint: str) -> Iterator[Client]:
     """A client with a screen of its own, for the time of the block."""
     screen = Screen()
     try:

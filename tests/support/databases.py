@@ -5,15 +5,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from daas.db import Database
+from daas.tables import METADATA
 from support.postgres import Server
 
 THREADS = 64
-TEMPLATE = "empty"
+SHARED = "shared"
+END_OTHERS = b"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _numbers = itertools.count(1)
 
 # For a test that is about one of them only.
@@ -36,25 +40,46 @@ class SqliteFiles:
 
 
 class PostgresDatabases:
-    """Copies of one migrated database, in one server."""
+    """One migrated database that is emptied for each test, and new ones for those who ask.
+    (CREATE and DROP DATABASE write a checkpoint each: a second on a busy machine.)"""
 
     def __init__(self, server: Server):
         self.server = server
-        self._admin = server.url("postgres").replace("+psycopg", "")
-        self._sql(f"CREATE DATABASE {TEMPLATE}")
-        made = Database(server.url(TEMPLATE), threads=1)
+        self._connect("postgres").execute(f"CREATE DATABASE {SHARED}".encode())
+        made = Database(server.url(SHARED), threads=1)
         made.migrate()
         made.dispose()
+        self._shared = self._connect(SHARED)
+
+    def emptied(self) -> str:
+        """The url of the shared database, without a row or a connection of the test before."""
+        try:
+            self._empty()
+        except psycopg.OperationalError:  # a test restarted the server
+            self._shared = self._connect(SHARED)
+            self._empty()
+        return self.server.url(SHARED)
 
     @contextmanager
-    def one(self) -> Iterator[str]:
+    def new(self) -> Iterator[str]:
+        """The url of a database without any table."""
         name = f"test_{next(_numbers)}"
-        self._sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        admin = self._connect("postgres")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
         try:
             yield self.server.url(name)
         finally:
-            self._sql(f"DROP DATABASE {name} WITH (FORCE)")
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            admin.close()
 
-    def _sql(self, statement: str) -> None:
-        with psycopg.connect(self._admin, autocommit=True) as connection:
-            connection.execute(statement.encode())
+    def _empty(self) -> None:
+        self._shared.execute(END_OTHERS)
+        probes = (f"SELECT '{t}' WHERE EXISTS (SELECT FROM {t})" for t in METADATA.tables)
+        used = [row[0] for row in self._shared.execute(" UNION ALL ".join(probes).encode())]
+        if used:
+            tables = ", ".join(used)
+            self._shared.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE".encode())
+
+    def _connect(self, name: str) -> psycopg.Connection[Any]:
+        url = self.server.url(name).replace("+psycopg", "")
+        return psycopg.connect(url, autocommit=True)

@@ -140,7 +140,7 @@ class Live:
         return httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
 
     def listeners(self) -> int:
-        return len(self.app.state.hub._all())
+        return len(self.app.state.hub.listeners())
 
 
 def serve(site: Site, **options: Any) -> tuple[Live, threading.Thread]:

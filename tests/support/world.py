@@ -1,6 +1,6 @@
 """One world: a database, a cluster with a node, its provider, and Ada, Ben and Eve."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -163,6 +163,17 @@ class World:
                 return
             self.pass_s(max(min(soon), 0) + 0.01)
         raise AssertionError("never settled")
+
+    def drain_until(self, what: Callable[[], bool], worker: Worker | None = None) -> None:
+        """Work and let time pass, a second at a time, until `what()`."""
+        worker = worker or self.worker()
+        for _ in range(200):
+            while self.work(worker):
+                pass
+            if what():
+                return
+            self.pass_s(1)
+        raise AssertionError("never came to be")
 
     def now(self) -> float:
         with self.database.reading() as db:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -17,13 +17,14 @@ from daas.events import Event
 from daas.jobs.bell import BELLS, SEALED
 
 BATCH = 500
+SLICE = 20  # listeners served in one go; then others have a turn, /health among them
 AWAY_S = 1.0  # between two tries when the database does not answer
 LINES_EACH_S = 0.2  # writers flush twice a second; looking more often finds nothing
-QUEUE_MAX = 2000  # who lags behind so far is cut off, and comes back with its last id
-READERS = 8
+ITEMS_MAX = 5000  # who lags behind so far is cut off, and comes back with its last id
+READERS = 4
 
 log = logging.getLogger(__name__)
-Item = tuple[Event, bytes] | None  # None: there are new lines
+Told = tuple[Event, bytes]
 
 
 class Listener:
@@ -31,124 +32,143 @@ class Listener:
 
     def __init__(self, subject: str | None, feed: Feed | None = None):
         self.subject, self.feed = subject, feed
-        self.items: asyncio.Queue[Item] = asyncio.Queue(QUEUE_MAX)
         self.is_cut = False
+        self.has_lines = False  # new ones, for who follows a log
+        self._told: list[Told] = []
+        self._bell = asyncio.Event()
 
-    def put(self, item: Item) -> None:
-        try:
-            self.items.put_nowait(item)
-        except asyncio.QueueFull:
-            self.is_cut = True
+    def tell(self, told: Told | None = None) -> None:
+        """Wake it; with news, or just to look at the time."""
+        if told:
+            self._told.append(told)
+            self.is_cut = self.is_cut or len(self._told) > ITEMS_MAX
+        self._bell.set()
 
-    async def get(self, timeout_s: float) -> Item | bool:
-        """The next item; False if none came in time."""
-        try:
-            async with asyncio.timeout(max(timeout_s, 0.0)):
-                return await self.items.get()
-        except TimeoutError:
-            return False
+    async def heard(self) -> list[Told]:
+        """Wait to be woken; all the news since."""
+        await self._bell.wait()
+        self._bell.clear()
+        told, self._told = self._told, []
+        return told
 
 
 class Hub:
-    """start() and close() in the loop; `read_by` are the threads that ask the database."""
+    """start() and close() in the loop. `readers` are the threads that ask the database."""
 
     def __init__(self, database: Database):
         self._database = database
         self._listeners: dict[str | None, set[Listener]] = {}
         self._stop = threading.Event()
-        self._seq = 0
-        self.closing = asyncio.Event()
-        self.read_by = ThreadPoolExecutor(READERS, thread_name_prefix="stream")
+        self._seq: int | None = None  # None until we know where we begin
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="stream")
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._synced = asyncio.Event()
+        self._heart = asyncio.create_task(self._beat())
         threading.Thread(target=self._run, name="hub", daemon=True).start()
 
     def close(self) -> None:
         """Streams and waits end now."""
         self._stop.set()
-        self.closing.set()
+        self._heart.cancel()
         BELLS[SEALED].ring()
-        for listener in self._all():
-            listener.put(None)
+        for listener in self.listeners():
+            listener.tell()
 
-    async def stream(self, feed: Feed) -> AsyncIterator[bytes]:
+    def listeners(self) -> list[Listener]:
+        return [listener for mine in self._listeners.values() for listener in mine]
+
+    async def stream(self, feed: Feed) -> AsyncGenerator[bytes]:
         """The feed: first what the database has from its cursor on, then what comes."""
         end = time.monotonic() + feed.limit_s
         await self._synced.wait()  # from here on nothing is sealed that we do not hear of
-        with self._listen(Listener(feed.subject, feed)) as listener, suppress(NotReady):
+        with self._listen(Listener(feed.subject, feed), feed.limit_s) as ear, suppress(NotReady):
             async for chunk in self._history(feed):
                 yield chunk
-            while not (feed.is_over or listener.is_cut or self.closing.is_set()):
-                left_s = end - time.monotonic()
-                if left_s <= 0:
-                    return
-                item = await listener.get(min(HEARTBEAT_S, left_s))
-                async for chunk in self._said(feed, item):
+            while not (feed.is_over or ear.is_cut or self._is_over(end)):
+                told = await ear.heard()
+                if feed.has_lines and (told or ear.has_lines):
+                    ear.has_lines = False
+                    async for chunk in self._history(feed):
+                        yield chunk
+                elif chunk := b"".join(feed.take(*one) for one in told):
                     yield chunk
+                elif feed.content_type == SSE and not told:
+                    yield PING
 
     async def answer(self, wait: Wait) -> Answer | None:
         """What the wait came to; None if this process ends before."""
         end = time.monotonic() + wait.limit_s
         await self._synced.wait()
-        with self._listen(Listener(wait.subject)) as listener:
-            while not self.closing.is_set():
+        with self._listen(Listener(wait.subject), wait.limit_s) as ear:
+            is_due = True
+            while not self._stop.is_set():
                 is_late = time.monotonic() >= end
-                if found := await self._look(wait, is_late):
+                if (is_due or is_late) and (found := await self._look(wait, is_late)):
                     return found
-                if is_late:
-                    return None
-                await listener.get(end - time.monotonic())
-                while not listener.items.empty():  # one look for all that happened meanwhile
-                    listener.items.get_nowait()
+                is_due = any(event.after in wait.words for event, _ in await ear.heard())
         return None
 
+    def _is_over(self, end: float) -> bool:
+        return self._stop.is_set() or time.monotonic() >= end
+
     async def _look(self, wait: Wait, is_late: bool) -> Answer | None:
-        try:
-            return await self._loop.run_in_executor(self.read_by, wait.look, is_late)
-        except NotReady:  # the database is away; who waits may wait for that, too
-            await asyncio.sleep(AWAY_S)
-            return None
+        while not self._stop.is_set():
+            try:
+                return await self._loop.run_in_executor(self._readers, wait.look, is_late)
+            except NotReady:  # the database is away; who waits may wait for that, too
+                await asyncio.sleep(AWAY_S)
+        return None
 
-    async def _said(self, feed: Feed, item: Item | bool) -> AsyncIterator[bytes]:
-        """What the feed says of an item: an event, news of lines (None), or silence (False)."""
-        if item is None or (item and feed.has_lines):
-            async for chunk in self._history(feed):
-                yield chunk
-        elif not isinstance(item, bool):
-            if chunk := feed.take(*item):
-                yield chunk
-        elif feed.content_type == SSE:
-            yield PING
-
-    async def _history(self, feed: Feed) -> AsyncIterator[bytes]:
-        while chunk := await self._loop.run_in_executor(self.read_by, feed.read):
+    async def _history(self, feed: Feed) -> AsyncGenerator[bytes]:
+        while chunk := await self._loop.run_in_executor(self._readers, feed.read):
             yield chunk
 
     @contextmanager
-    def _listen(self, listener: Listener) -> Iterator[Listener]:
+    def _listen(self, listener: Listener, limit_s: float) -> Iterator[Listener]:
         mine = self._listeners.setdefault(listener.subject, set())
         mine.add(listener)
+        alarm = self._loop.call_later(limit_s, listener.tell)
         try:
             yield listener
         finally:
+            alarm.cancel()
             mine.discard(listener)
-            if not mine:
-                self._listeners.pop(listener.subject, None)
+            if not mine and self._listeners.get(listener.subject) is mine:
+                del self._listeners[listener.subject]
 
-    def _all(self) -> list[Listener]:
-        return [listener for mine in list(self._listeners.values()) for listener in list(mine)]
+    # ---- in the loop
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            for n, listener in enumerate(self.listeners()):
+                listener.tell()
+                await _give_way(n)
+
+    async def _deliver(self, batch: list[Told], fresh: list[LogFeed]) -> None:
+        """Each listener at once all that concerns it, a few listeners at a time."""
+        about: dict[str, list[Told]] = {}
+        for told in batch:
+            about.setdefault(told[0].subject, []).append(told)
+        for subject in (*about, *(feed.subject for feed in fresh)):
+            for n, listener in enumerate(list(self._listeners.get(subject, ()))):
+                listener.has_lines = listener.has_lines or listener.feed in fresh
+                listener.tell()
+                for told in about.get(subject or "", ()):
+                    listener.tell(told)
+                await _give_way(n)
+        for n, listener in enumerate(list(self._listeners.get(None, ())) if batch else ()):
+            for told in batch:
+                listener.tell(told)
+            await _give_way(n)
+
+    # ---- in the thread
 
     def _run(self) -> None:
-        is_synced = False
         while not self._stop.is_set():
             try:
-                if not is_synced:
-                    with self._database.reading() as db:
-                        self._seq = events.last_seq(db)
-                    self._loop.call_soon_threadsafe(self._synced.set)
-                    is_synced = True
                 self._round()
             except RuntimeError:  # the loop is closed: so are we
                 return
@@ -158,30 +178,32 @@ class Hub:
 
     def _round(self) -> None:
         heard, began = BELLS[SEALED].rings, time.monotonic()
+        followed = self._followed()
         with self._database.reading() as db:
+            if self._seq is None:
+                self._seq = events.last_seq(db)
+                self._loop.call_soon_threadsafe(self._synced.set)
             batch = events.after(db, self._seq, BATCH)
-            fresh = [f for f in self._followers() if logs.after(db, f.subject or "", f.cursor, 1)]
-        if batch:
-            self._seq = batch[-1].seq or self._seq
+            fresh = [
+                feed for feed in followed if logs.after(db, feed.subject or "", feed.cursor, 1)
+            ]
         if batch or fresh:
-            pairs = [(event, rendered(event)) for event in batch]
-            self._loop.call_soon_threadsafe(self._deliver, pairs, fresh)
-        if len(batch) == BATCH:
-            return
-        BELLS[SEALED].wait(heard, POLL_S)
-        if self._followers():
-            self._stop.wait(began + LINES_EACH_S - time.monotonic())
+            told = [(event, rendered(event)) for event in batch]
+            asyncio.run_coroutine_threadsafe(self._deliver(told, fresh), self._loop).result()
+            self._seq = (batch[-1].seq if batch else None) or self._seq
+        # At most half of the time goes into telling; what happens meanwhile is told together.
+        took_s = time.monotonic() - began
+        self._stop.wait(max(took_s, LINES_EACH_S) if followed else took_s)
+        if len(batch) < BATCH:
+            BELLS[SEALED].wait(heard, POLL_S)
 
-    def _followers(self) -> list[LogFeed]:
-        feeds = (listener.feed for listener in self._all())
-        return [feed for feed in feeds if isinstance(feed, LogFeed)]
+    def _followed(self) -> list[LogFeed]:
+        with suppress(RuntimeError):  # the loop changed it meanwhile: the next round will do
+            feeds = [listener.feed for listener in self.listeners()]
+            return [feed for feed in feeds if isinstance(feed, LogFeed)]
+        return []
 
-    def _deliver(self, pairs: list[tuple[Event, bytes]], fresh: list[LogFeed]) -> None:
-        for event, text in pairs:
-            for key in (event.subject, None):
-                for listener in self._listeners.get(key, ()):
-                    listener.put((event, text))
-        for feed in fresh:
-            for listener in self._listeners.get(feed.subject, ()):
-                if listener.feed is feed and listener.items.empty():
-                    listener.put(None)
+
+async def _give_way(n: int) -> None:
+    if n % SLICE == SLICE - 1:
+        await asyncio.sleep(0)

@@ -44,11 +44,13 @@ class Answer:
 @dataclass(frozen=True)
 class Wait:
     """One answer about `subject`: as soon as `look(False)` has one, at the latest `look(True)`
-    after `limit_s`. `look` is called in any thread, with no request around it."""
+    after `limit_s`. `look` is called in any thread, with no request around it, and only when an
+    event led to one of `words`: a look costs a query, and two hundred may wait."""
 
     subject: str
     look: Callable[[bool], Answer | None]
     limit_s: float
+    words: frozenset[str] = frozenset(("ready", "failed", "deleting", "deleted"))
 
 
 class Feed:
