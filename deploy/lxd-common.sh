@@ -1,11 +1,11 @@
 # Sourced by lxd-up and lxd-down: names and addresses, the daemon, and how a person is told what is wrong.
 # shellcheck shell=bash
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin:/snap/bin
+PATH=$PATH:/usr/sbin:/sbin:/snap/bin:/usr/libexec/incus
 
 case "${1:-lxd}" in
-lxd) client=lxc daemon=lxd home=/var/lib/lxd unit=lxd ;;
-incus) client=incus daemon=incusd home=/var/lib/incus unit=incus ;;
+lxd) client=lxc daemon=lxd home=/var/lib/lxd unit=lxd packages=lxd ;;
+incus) client=incus daemon=incusd home=/var/lib/incus unit=incus packages=incus-base ;;
 *)
     echo "usage: $0 [lxd|incus]" >&2
     exit 2
@@ -43,7 +43,7 @@ address() { echo "$(($1 >> 24)).$((($1 >> 16) & 255)).$((($1 >> 8) & 255)).$(($1
 
 [ "$(id -u)" = 0 ] || fail "only root can set up containers; run it again as root (sudo $0)."
 command -v "$daemon" >/dev/null && command -v "$client" >/dev/null ||
-    fail "$daemon is not installed; run: apt-get install ${unit} btrfs-progs dnsmasq-base nftables"
+    fail "$daemon is not installed; run: apt-get install $packages btrfs-progs dnsmasq-base nftables"
 
 exec 9>"/run/daas-$unit.lock" # one of us at a time; the daemon must not inherit it
 flock -w 180 9 || fail "another lxd-up or lxd-down is at work for 3 minutes; see: ps ax | grep lxd-"

@@ -14,7 +14,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import ColumnElement, Float, bindparam, create_engine, event, literal_column
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy import inspect as inspect_engine
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -28,6 +37,7 @@ from daas.errors import NotReady
 UPSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000")
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATOR = 0x5CE3A  # the advisory lock of the one who migrates
 
 offset_s = 0.0  # tests move time here, for every reader of the clock at once
 
@@ -89,6 +99,8 @@ class Database:
             config = _alembic()
             with self.engine.connect() as connection:
                 config.attributes["connection"] = connection
+                if not self.is_sqlite:  # whose writers stand in line already
+                    connection.execute(select(func.pg_advisory_xact_lock(MIGRATOR)))
                 command.upgrade(config, "head")
 
     def revision(self) -> tuple[str | None, str | None]:

@@ -14,7 +14,7 @@ from daas.config import Settings
 from daas.crypto import Vault
 from daas.db import Database
 
-__all__ = ["app", "create_app"]
+__all__ = ["app", "create_app", "document"]
 
 
 def create_app(
@@ -26,10 +26,20 @@ def create_app(
     if database is None:
         _prepare(settings)
         database = installation.open_database(settings, THREADS)
-    api = openapi.make()
+    api = _routes()
     revision = database.revision()[1]
     vault = Vault(settings.secrets_dir)
     api.extensions["daas"] = Core(settings, database, vault, revision=revision, **options)
+    return api
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document, without any installation."""
+    return _routes().api_doc
+
+
+def _routes() -> Api:
+    api = openapi.make()
     api.json.ensure_ascii = False  # type: ignore[attr-defined]
     api.config["SWAGGER_CONFIG"] = {"validatorUrl": None}  # it would send our document elsewhere
     requests.install(api)

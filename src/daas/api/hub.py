@@ -5,9 +5,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from daas import events, logs
 from daas.api.streams import HEARTBEAT_S, PING, POLL_S, SSE, Answer, Feed, LogFeed, Wait, rendered
@@ -22,9 +23,12 @@ AWAY_S = 1.0  # between two tries when the database does not answer
 LINES_EACH_S = 0.2  # writers flush twice a second; looking more often finds nothing
 ITEMS_MAX = 5000  # who lags behind so far is cut off, and comes back with its last id
 READERS = 4
+EACH_S = 0.0005  # a pause for each who follows everything: 500 of them hear 4 times a second
+PAUSE_MAX_S = 0.5
 
 log = logging.getLogger(__name__)
 Told = tuple[Event, bytes]
+Result = TypeVar("Result")
 
 
 class Listener:
@@ -37,11 +41,10 @@ class Listener:
         self._told: list[Told] = []
         self._bell = asyncio.Event()
 
-    def tell(self, told: Told | None = None) -> None:
+    def tell(self, *told: Told) -> None:
         """Wake it; with news, or just to look at the time."""
-        if told:
-            self._told.append(told)
-            self.is_cut = self.is_cut or len(self._told) > ITEMS_MAX
+        self._told.extend(told)
+        self.is_cut = self.is_cut or len(self._told) > ITEMS_MAX
         self._bell.set()
 
     async def heard(self) -> list[Told]:
@@ -59,6 +62,8 @@ class Hub:
         self._database = database
         self._listeners: dict[str | None, set[Listener]] = {}
         self._stop = threading.Event()
+        self._untold: list[Told] = []
+        self._next_all = 0.0
         self._seq: int | None = None  # None until we know where we begin
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="stream")
 
@@ -148,21 +153,23 @@ class Hub:
                 await _give_way(n)
 
     async def _deliver(self, batch: list[Told], fresh: list[LogFeed]) -> None:
-        """Each listener at once all that concerns it, a few listeners at a time."""
+        """To those who follow one thing, at once."""
         about: dict[str, list[Told]] = {}
         for told in batch:
             about.setdefault(told[0].subject, []).append(told)
-        for subject in (*about, *(feed.subject for feed in fresh)):
+        for subject in {*about, *(feed.subject for feed in fresh)}:
             for n, listener in enumerate(list(self._listeners.get(subject, ()))):
                 listener.has_lines = listener.has_lines or listener.feed in fresh
-                listener.tell()
-                for told in about.get(subject or "", ()):
-                    listener.tell(told)
+                listener.tell(*about.get(subject or "", ()))
                 await _give_way(n)
-        for n, listener in enumerate(list(self._listeners.get(None, ())) if batch else ()):
-            for told in batch:
-                listener.tell(told)
+
+    async def _deliver_all(self, batch: list[Told]) -> int:
+        """To those who follow everything; return how many they are."""
+        everybody = list(self._listeners.get(None, ()))
+        for n, listener in enumerate(everybody):
+            listener.tell(*batch)
             await _give_way(n)
+        return len(everybody)
 
     # ---- in the thread
 
@@ -187,15 +194,28 @@ class Hub:
             fresh = [
                 feed for feed in followed if logs.after(db, feed.subject or "", feed.cursor, 1)
             ]
-        if batch or fresh:
-            told = [(event, rendered(event)) for event in batch]
-            asyncio.run_coroutine_threadsafe(self._deliver(told, fresh), self._loop).result()
-            self._seq = (batch[-1].seq if batch else None) or self._seq
-        # At most half of the time goes into telling; what happens meanwhile is told together.
-        took_s = time.monotonic() - began
-        self._stop.wait(max(took_s, LINES_EACH_S) if followed else took_s)
+        if batch:
+            self._seq = batch[-1].seq
+        told = [(event, rendered(event)) for event in batch]
+        if told or fresh:
+            self._in_loop(self._deliver(told, fresh))
+        self._tell_all(told)
+        if followed:
+            self._stop.wait(began + LINES_EACH_S - time.monotonic())
         if len(batch) < BATCH:
-            BELLS[SEALED].wait(heard, POLL_S)
+            pause_s = self._next_all - time.monotonic() if self._untold else POLL_S
+            BELLS[SEALED].wait(heard, min(max(pause_s, 0.001), POLL_S))
+
+    def _tell_all(self, told: list[Told]) -> None:
+        """Those who follow everything hear it the more at a time, the more of them there are."""
+        self._untold += told
+        if self._untold and time.monotonic() >= self._next_all:
+            batch, self._untold = self._untold, []
+            count = self._in_loop(self._deliver_all(batch))
+            self._next_all = time.monotonic() + min(count * EACH_S, PAUSE_MAX_S)
+
+    def _in_loop(self, deed: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(deed, self._loop).result()
 
     def _followed(self) -> list[LogFeed]:
         with suppress(RuntimeError):  # the loop changed it meanwhile: the next round will do
