@@ -1,7 +1,7 @@
 """Real desktops on LXD, beside the same sealed image driven by nothing but requests to LXD.
 
 Floor and product take turns, so that both see the same machine. The installation is kept for the
-next run (its template takes a minute or more): DAAS_TEST_INSTALLATION, or build/e2e/lxd."""
+next run (its template takes a minute): it is the one of the end-to-end tests."""
 
 import hashlib
 import ipaddress
@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from tests.e2e.product import Product, lxd_settings, until
+from tests.e2e.product import Product, folder, lxd_settings, until
 from tests.e2e.rdp import Client, Screen
 
 from benchmarks import raw
-from benchmarks.frame import BUILD, Row
+from benchmarks.frame import Row
 from daas.providers.lxd.client import LxdClient
 from daas.sessions import personal
 
@@ -186,28 +185,18 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
 @contextmanager
 def installation(**settings: str) -> Iterator[Bench]:
     """The product on this machine's LXD with its template built; its sessions are gone after."""
-    folder = Path(os.environ.get("DAAS_TEST_INSTALLATION", BUILD / "e2e/lxd"))
     limits = {"DAAS_PROVIDER": "lxd", "MAX_CONCURRENT_SESSIONS": "100"}
-    product = Product(folder.resolve(), **{**lxd_settings(), **limits, **settings})
+    product = Product(folder("lxd"), **{**lxd_settings(), **limits, **settings})
     try:
         product.init()
         product.start()
         product.build(TEMPLATE)
-        _clear(product)
+        product.clear()
         time.sleep(2.0)  # the stock of keys is full again
         yield Bench(product)
-        _clear(product)
+        product.clear()
     finally:
         product.stop()
-
-
-def _clear(product: Product) -> None:
-    def left() -> list[str]:
-        return [s["id"] for s in product.call("GET", "/api/v1/sessions?limit=200")["items"]]
-
-    for name in left():
-        product.delete(name)
-    until(lambda: not left(), 60.0, lambda: f"still there: {left()}")
 
 
 def _phases(events: list[Json], begun: float) -> dict[str, float]:
@@ -267,7 +256,7 @@ def _ten_own(bench: Bench) -> float:
     took_s = _at_once([lambda: made.append(bench.made())] * AT_ONCE)
     for session in made:
         bench.check_login(session["id"])
-    _clear(bench.product)
+    bench.product.clear()
     time.sleep(6.0)  # the stock of keys is full again, as before the first of ten
     return took_s
 

@@ -81,10 +81,10 @@ class RawDesktop:
         self.lxd, self.name, self.address = lxd, name, address.partition("/")[0]
         self.fingerprint = fingerprint
         self._folder = Path(tempfile.mkdtemp(prefix="daas-raw-"))
-        owner = _root_on_host(lxd.call("GET", f"/1.0/instances/{image}"))
-        _write(self._folder, files, owner)
+        sealed = lxd.call("GET", f"/1.0/instances/{image}")
+        _write(self._folder, files, _root_on_host(sealed))
         lxd.remove(name)
-        self._order = _order(image, name, address, self._folder)
+        self._order = _order(image, name, address, self._folder, sealed["devices"]["eth0"])
 
     def start(self) -> dict[str, float]:
         """Seconds from the copy request to: copied, started, TLS accepted."""
@@ -131,15 +131,20 @@ def _any() -> ssl.SSLContext:
     return context
 
 
-def _order(image: str, name: str, address: str, folder: Path) -> Json:
+def _order(image: str, name: str, address: str, folder: Path, card: Json) -> Json:
     network = ipaddress.ip_interface(address).network
+    # One card for one address: else the host, which has the last one in mind, sends to nobody.
+    hwaddr = "02:be:" + ipaddress.ip_interface(address).packed.hex(":")
     lines = [f"lxc.net.0.ipv4.address={address}", f"lxc.net.0.ipv4.gateway={network[1]}"]
     personal = {"type": "disk", "source": str(folder), "path": "/var/lib/daas/personal"}
     return {
         "name": name,
         "profiles": [],
         "config": {"raw.lxc": "\n".join(lines), "user.daas.instance": "", "user.daas.sealed": ""},
-        "devices": {"personal": {**personal, "readonly": "true"}},
+        "devices": {
+            "personal": {**personal, "readonly": "true"},
+            "eth0": {**card, "hwaddr": hwaddr},
+        },
         "source": {"type": "copy", "source": image, "instance_only": True},
     }
 

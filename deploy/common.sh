@@ -32,7 +32,7 @@ step() {
     pid=$!
     set +m
     # shellcheck disable=SC2064 # the number as it is now
-    trap "kill -TERM -- -$pid 2>/dev/null; wait $pid 2>/dev/null; interrupted" INT TERM
+    trap "kill -TERM -- -$pid 2>/dev/null || true; wait $pid 2>/dev/null || true; interrupted" INT TERM
     while kill -0 "$pid" 2>/dev/null; do
         [ ! -t 2 ] || printf '\r  … %s %d s ' "$words" $((SECONDS - began)) >&2
         sleep 0.1

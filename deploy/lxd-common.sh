@@ -1,5 +1,6 @@
-# Sourced by lxd-up and lxd-down: names and addresses, the daemon, and how a person is told what is wrong.
-# shellcheck shell=bash
+# Sourced by lxd-up and lxd-down: names and addresses, the daemon, how a person is told what is
+# wrong.
+# shellcheck shell=bash disable=SC2034
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin:/snap/bin:/usr/libexec/incus
 
@@ -27,7 +28,7 @@ fail() { # one sentence that says what is wrong and what to do
 }
 say() { echo "${0##*/}: $*"; }
 
-answers() { timeout "${1:-5}" "$client" query /1.0 >/dev/null 2>&1; }
+answers() { timeout 5 "$client" query /1.0 >/dev/null 2>&1; }
 field() { # field ADDRESS KEY: a top-level string or a config key of an API object, or nothing
     "$client" query "$1" 2>/dev/null |
         sed -n "s|^[[:space:]]*\"$2\": \"\\([^\"]*\\)\",*\$|\\1|p" | head -1
@@ -42,8 +43,10 @@ number() { # 10.88.0.1 -> 173539329
 address() { echo "$(($1 >> 24)).$((($1 >> 16) & 255)).$((($1 >> 8) & 255)).$(($1 & 255))"; }
 
 [ "$(id -u)" = 0 ] || fail "only root can set up containers; run it again as root (sudo $0)."
-command -v "$daemon" >/dev/null && command -v "$client" >/dev/null ||
-    fail "$daemon is not installed; run: apt-get install $packages btrfs-progs dnsmasq-base nftables"
+if ! { command -v "$daemon" && command -v "$client"; } >/dev/null; then
+    fail "$daemon is not installed; run:" \
+        "apt-get install $packages btrfs-progs dnsmasq-base nftables iproute2"
+fi
 
 exec 9>"/run/daas-$unit.lock" # one of us at a time; the daemon must not inherit it
 flock -w 180 9 || fail "another lxd-up or lxd-down is at work for 3 minutes; see: ps ax | grep lxd-"

@@ -38,6 +38,7 @@ UPSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.ins
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000")
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATOR = 0x5CE3A  # the advisory lock of the one who migrates
+ALONE = 0xA10E  # the class of those of alone()
 
 offset_s = 0.0  # tests move time here, for every reader of the clock at once
 
@@ -123,6 +124,13 @@ def now() -> ColumnElement[float]:
 def upsert(db: Session, table: type[Base]) -> Any:
     """Return an INSERT that knows ON CONFLICT, which both dialects spell the same."""
     return UPSERTS[db.get_bind().dialect.name](table)
+
+
+def alone(db: Session, what: str) -> None:
+    """Until `db` ends nobody else does `what`: for a choice that no row's lock could guard,
+    because its row is yet to come. (SQLite's writer is alone anyway.)"""
+    if db.get_bind().dialect.name == "postgresql":
+        db.execute(select(func.pg_advisory_xact_lock(ALONE, func.hashtext(what))))
 
 
 def is_open() -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +19,12 @@ import httpx
 START_S = 40.0
 STOP_S = 15.0
 BUILD_S = 1500.0
+BUILD = Path(__file__).resolve().parents[2] / "build"
+_LXD = {
+    key: os.environ[key]
+    for key in ("DAAS_LXD_SOCKET", "DAAS_LXD_POOL", "DAAS_LXD_BRIDGE", "DAAS_LXD_ADDRESSES")
+    if key in os.environ
+}
 DAAS = [sys.executable, "-m", "daas.cli"]
 
 Json = dict[str, Any]
@@ -138,6 +145,21 @@ class Product:
         )
         return self.session(name)
 
+    def clear(self) -> None:
+        """No session lives."""
+
+        def left() -> list[str]:
+            return [s["id"] for s in self.call("GET", "/api/v1/sessions?limit=200")["items"]]
+
+        for name in left():
+            self.delete(name)
+        until(lambda: not left(), 120.0, lambda: f"still there: {left()}")
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """What the database says, behind the product's back."""
+        with sqlite3.connect(self.data_dir / "daas.db", timeout=30) as db:
+            return db.execute(sql, values).fetchall()
+
     def processes(self) -> list[int]:
         """All processes of `daas serve`."""
         assert self._serve
@@ -184,8 +206,13 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def lxd_settings() -> dict[str, str]:
-    """Which LXD, pool and bridge to use: as the environment says."""
-    return {key: value for key, value in os.environ.items() if key.startswith("DAAS_LXD_")}
+    """Which LXD, pool and bridge to use: as the environment said when we were started."""
+    return dict(_LXD)
+
+
+def folder(name: str) -> Path:
+    """Where an installation is kept for the next run: building its template takes a minute."""
+    return Path(os.environ.get("DAAS_TEST_DIR", BUILD / "e2e")).resolve() / name
 
 
 def _clean() -> dict[str, str]:

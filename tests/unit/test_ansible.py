@@ -107,12 +107,15 @@ def test_every_file_a_task_copies_is_there() -> None:
             assert (ROLE / "files" / name).exists() or (ROLE / "templates" / name).exists(), name
 
 
-def test_xfce_starts_all_its_parts_at_once_and_without_compositing() -> None:
+def test_xfce_starts_its_parts_at_once_after_their_settings_and_without_compositing() -> None:
     folder = ROLE / "files/xfce4/xfconf/xfce-perchannel-xml"
     session, windows = (
         (folder / "xfce4-session.xml").read_text(),
         (folder / "xfwm4.xml").read_text(),
     )
 
-    assert re.findall(r'_Priority" type="int" value="(\d+)"', session) == ["15"] * 4
+    assert re.findall(r'_Priority" type="int" value="(\d+)"', session) == ["15", "20", "20", "20"]
+    assert re.findall(r'value="(\w+)"/>\s*</property>\s*<property name="Client0_P', session) == [
+        "xfsettingsd"
+    ]
     assert 'name="use_compositing" type="bool" value="false"' in windows

@@ -14,6 +14,7 @@ from daas.errors import BadRequest, DaasError, NotFound, WrongState
 
 PROBLEM = "application/problem+json"
 CODES = {408: "too-slow", 413: "body-too-large"}
+BRANCHES = {"constrained-str", "str", "float", "int", "bool", "none"}
 LEGACY = ("/api/session/", "/api/sessions")
 # What version 1.0 knew: refused or broken; 401, 413 and 429 only where such limits are on.
 KEPT_BY_LEGACY = (401, 405, 413, 429)
@@ -53,7 +54,7 @@ def of_validation(error: ValidationError) -> Response:
 
 def as_refusal(error: ValidationError) -> DaasError:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(_named(first["loc"]))
     if error.title.endswith("Path"):  # a name that cannot be is one that is not there
         return NotFound(f"There is no {error.title.removesuffix('Path').lower()} of that name.")
     if first["type"] == "value_error" and isinstance(first.get("input"), dict):
@@ -123,6 +124,14 @@ def _raced(error: IntegrityError) -> Response:
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)  # its text may hold anything: not for the answer
     return answer(500, "internal", "Something broke here. The log has it under this request id.")
+
+
+def _named(loc: tuple[int | str, ...]) -> list[str]:
+    """The way to the field, without the branch of a union that pydantic tried."""
+    parts = [str(part) for part in loc]
+    while len(parts) > 1 and (parts[-1] in BRANCHES or parts[-1].startswith("function-")):
+        parts.pop()
+    return parts
 
 
 def _plain(message: str) -> str:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from daas.api import auth
 from daas.errors import BadRequest
 
+EXACT = 2**53
 BODY_MAX = 64 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REPEATABLE = {"status"}  # query parameters that may come more than once
@@ -39,7 +40,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`, without what a database could not keep: lone surrogates, NULs,
     numbers that are none. BadRequest names where it is."""
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        found = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_number)
     except RecursionError:
         raise BadRequest("The body is nested too deeply.", "body") from None
     except ValueError as error:  # broken JSON, not UTF-8, a number of 5,000 digits
@@ -72,6 +73,12 @@ def _check_text(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise BadRequest(f"{where}: holds half of a surrogate pair", where) from None
+
+
+def _number(text: str) -> float:
+    """2.0 is an integer in JSON."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < EXACT else value
 
 
 def _no_number(word: str) -> NoReturn:

@@ -44,6 +44,9 @@ Password = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,64}$")
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,40}$")]
 Life = Annotated[float, Field(ge=60, le=YEAR_S)]
 SESSION = r"^desktop-[a-z2-7]{6}$"
+Cursor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8}$")]
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+LastId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}$")]
 When = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -89,10 +92,9 @@ class SessionIn(Body):
 
 
 class CreateHeader(Header):
-    key: str | SkipJsonSchema[None] = Field(
+    key: Key | SkipJsonSchema[None] = Field(
         None,
         alias="Idempotency-Key",
-        pattern=r"^[A-Za-z0-9._:-]{1,128}$",
         description="asked again with it, a create makes no second desktop",
     )
     prefer: str | SkipJsonSchema[None] = Field(
@@ -101,9 +103,7 @@ class CreateHeader(Header):
 
 
 class ListQuery(Query):
-    cursor: str | SkipJsonSchema[None] = Field(
-        None, pattern=r"^[A-Za-z0-9_-]{8}$", description="`next` of the page before"
-    )
+    cursor: Cursor | SkipJsonSchema[None] = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200)
     status: list[STATUSES] = Field(
         default_factory=list, max_length=20, description="any of these; deleted ones only if asked"
@@ -194,10 +194,9 @@ class EventQuery(Query):
 
 
 class EventHeader(Header):
-    last_id: str | SkipJsonSchema[None] = Field(
+    last_id: LastId | SkipJsonSchema[None] = Field(
         None,
         alias="Last-Event-ID",
-        pattern=r"^[0-9]{1,15}$",
         description="goes on after it; sent by browsers that come back to a stream",
     )
 

@@ -24,6 +24,7 @@ MODULES = {  # first word of the command line: the module whose `app` has it
     "db": "server",
     "supervise": "supervisor",
     "demo": "demo",
+    "dev": "dev",
 }
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 

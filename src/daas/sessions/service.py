@@ -149,6 +149,8 @@ def credential(db: Db, actor: Actor, name: str, vault: Vault) -> tuple[str, str]
     """User and password of a desktop whose password we made up, for its owner. Each look is
     recorded."""
     session = mine(db, actor, name)
+    if session.desired is Desired.DELETED:
+        raise WrongState("This session is being deleted; request a new one.")
     if session.password is None or session.local_user is None or session.is_password_given:
         raise WrongState("This session has no password of our making: use the one you know.")
     note = "read its one-time password"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session as Db
 
 from daas import events
 from daas.access.actors import Actor
-from daas.db import now
+from daas.db import alone, now
 from daas.errors import BadRequest, Forbidden, NotFound, WrongState
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
@@ -51,14 +51,14 @@ class Recipe:
 def recipe(
     db: Db, actor: Actor, name: str, size: str | None = None, cluster: str | None = None
 ) -> Recipe:
-    """How to make a desktop of the newest built version. NotFound, WrongState if it was never
-    built, BadRequest for a size it does not have."""
+    """How to make a desktop of the newest built version. NotFound, also for a size that it does
+    not have; WrongState if it was never built."""
     template, build = _newest_built(db, actor, name, cluster)
     document = TemplateDocument.model_validate(template.document)
     size_name = size or document.default_size
     if size_name not in document.sizes:
         known = ", ".join(document.sizes)
-        raise BadRequest(f"{name} has no size {size_name}; it has {known}.", "size")
+        raise NotFound(f"{name} has no size {size_name}; it has {known}.", "size")
     chosen = document.sizes[size_name]
     kind = db.get_one(Cluster, build.cluster).kind
     return Recipe(
@@ -76,6 +76,7 @@ def write(db: Db, actor: str, document: Mapping[str, Any], tenant: str | None = 
     """A version of the template with this document exists, a new one if it differs from the
     newest. BadRequest names the field that is wrong."""
     checked = _checked(document)
+    alone(db, f"template/{checked.name}")
     newest = _newest(db, checked.name)
     if newest and newest.tenant != tenant:
         raise Forbidden(f"Template {checked.name} belongs to somebody else; take another name.")
@@ -118,6 +119,7 @@ def build(db: Db, actor: Actor, name: str, cluster: str | None = None) -> Build:
         raise Forbidden("Building a template is for administrators.")
     template = shown(db, actor, name)
     where = _cluster(db, cluster)
+    alone(db, f"template/{name}")
     same = (Build.template == name, Build.version == template.version, Build.cluster == where)
     if pending := db.scalar(select(Build).where(*same, PENDING).with_for_update()):
         return pending

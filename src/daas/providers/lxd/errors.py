@@ -7,6 +7,7 @@ from daas.errors import NotYet, Refused, Unreachable
 
 FULL = ("no space left on device", "disk quota exceeded", "out of disk space")
 UNDER_WAY = ("is busy running", "operation is already running", "matching non-reusable operation")
+THERE = ("already exists", "already in use", "unique constraint failed")  # the last is Incus's
 STARTING = ("not ready yet", "daemon is starting", "lxd is shutting", "incus is shutting")
 
 
@@ -33,7 +34,7 @@ def refusal(code: int, said: str) -> Exception:
         return Refused(f"The storage pool is full: free some, or make it larger. LXD said: {said}")
     if code == 404 or low.endswith(("not found", "does not exist")):
         return Absent(f"LXD said: {said}")
-    if code == 409 or "already exists" in low or "already in use" in low:
+    if code == 409 or any(words in low for words in THERE):
         return Exists(f"LXD said: {said}")
     if code == 403:
         return Refused(f"LXD does not let this user do that: add it to LXD's group. ({said})")

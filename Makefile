@@ -1,0 +1,56 @@
+# `make help` says what there is. Every target may be run again.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PROVIDER ?= lxd
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export PYTHON PROVIDER
+
+SHELL_FILES := $(wildcard deploy/bootstrap deploy/clean deploy/demo deploy/*.sh deploy/lxd-* .ci/run)
+
+.PHONY: help demo test check e2e bench dev clean contract-incus lock
+
+help: ## Show this
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1@/' | column -t -s @
+
+demo: ## From nothing to a desktop: installs, serves, builds, asks for one (PROVIDER=simulated: no guest)
+	@deploy/demo
+
+test: .venv/.dev ## Unit and integration tests, on SQLite and on a PostgreSQL server of their own
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, shell
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
+	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_FILES); else echo "shellcheck is not installed; shell files were not checked"; fi
+
+e2e: .venv/.dev ## Real desktops: RDP, screenshots, kill -9 at every kill point
+	@mkdir -p build
+	$(BIN)/pytest tests/e2e --junit-xml build/junit.xml $(ARGS)
+
+bench: .venv/.dev ## Measure, compare with the goals, write build/bench.json
+	$(BIN)/python -m benchmarks $(ARGS)
+
+dev: .venv/.dev ## The service on the simulated provider, started again when a file changes
+	@$(BIN)/python -m daas.cli dev
+
+contract-incus: .venv/.dev ## The provider contract on Incus (bookworm-backports)
+	DAAS_CONTRACT=incus $(BIN)/pytest tests/contract $(ARGS)
+
+lock: .venv/.dev ## Pin all dependencies anew, with hashes
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+		pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+		--group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Take it all away: desktops, templates, what is ours in LXD, var/, build/, .venv
+	@deploy/clean
+
+# Not a file that is made: bootstrap itself knows, in a moment, whether something is missing.
+.PHONY: .venv/.dev
+.venv/.dev:
+	@deploy/bootstrap --dev
