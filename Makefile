@@ -38,8 +38,13 @@ bench: .venv/.dev ## Measure, compare with the goals, write build/bench.json
 dev: .venv/.dev ## The service on the simulated provider, started again when a file changes
 	@$(BIN)/python -m daas.cli dev
 
+contract-incus: export DAAS_LXD_POOL := daasincus
+contract-incus: export DAAS_LXD_BRIDGE := daasincus0
+contract-incus: export DAAS_LXD_SUBNET := 10.90.0.1/24
 contract-incus: .venv/.dev ## The provider contract on Incus (bookworm-backports)
+	deploy/lxd-up incus
 	DAAS_CONTRACT=incus $(BIN)/pytest tests/contract $(ARGS)
+	deploy/lxd-down incus
 
 lock: .venv/.dev ## Pin all dependencies anew, with hashes
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \

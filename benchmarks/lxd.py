@@ -92,9 +92,8 @@ class Bench:
         self.product.call("POST", "/api/session/destroy", {"session_id": name})
 
     def is_gone(self, name: str) -> bool:
-        files = self.product.data_dir / "sessions" / name
         is_deleted = self.product.session(name)["status"] == "deleted"
-        return is_deleted and not self.lxd.exists(name) and not files.exists()
+        return is_deleted and not self.lxd.exists(name) and not self.product.named(name)
 
 
 def lxd_cold_create() -> list[Row]:

@@ -4,6 +4,7 @@ A body is read before a thread sees it, so that nobody holds one by being slow."
 import asyncio
 import json
 import logging
+import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing, asynccontextmanager
@@ -165,6 +166,7 @@ def server(app: Starlette, host: str, port: int) -> Server:
 def run(settings: Settings) -> None:
     """Serve until told to stop."""
     sys.setswitchinterval(SWITCH_S)
+    _allow_many_streams()
     log.setup(settings.log_format, settings.log_level)
     database = installation.open_database(settings, THREADS)
     installation.check_token(database, settings)
@@ -177,6 +179,12 @@ def run(settings: Settings) -> None:
         )
     app = build(settings, database)
     server(app, settings.listen, settings.orchestrator_port).run()
+
+
+def _allow_many_streams() -> None:
+    """Each stream is an open file, and the usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _body(receive: Receive) -> bytes | None:

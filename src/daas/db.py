@@ -224,7 +224,11 @@ def _why(error: OperationalError) -> str:
     for word, said in (
         ("readonly", "its file is read-only. Give the service's user write access to it."),
         ("full", "the disk is full. Free some room."),
-        ("unable to open", "its file cannot be opened. Run `daas init`, or check DAAS_DATA_DIR."),
+        (
+            "unable to open",
+            "its file cannot be opened. Run `daas init` if there is none; if there is, give the "
+            "service's user write access to it and its folder.",
+        ),
         ("no such table", "it has no tables yet. Run `daas init`."),
         ("locked", "another program holds it."),
     ):

@@ -30,8 +30,12 @@ Index("log_lines_subject", LogLine.subject, LogLine.id)
 def write(db: Db, subject: str, lines: list[str]) -> None:
     if lines:
         # An insert of one transaction shares its time; the id keeps the order.
-        db.add_all([LogLine(subject=subject, at=now(), text=line[:LINE_MAX]) for line in lines])
+        db.add_all([LogLine(subject=subject, at=now(), text=_clean(line)) for line in lines])
         ring_on_commit(db, SEALED)
+
+
+def _clean(line: str) -> str:
+    return line[:LINE_MAX].replace("\0", "")  # which PostgreSQL does not take in a text
 
 
 def after(db: Db, subject: str, line_id: int, limit: int = 500) -> list[LogLine]:

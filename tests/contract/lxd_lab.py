@@ -189,8 +189,7 @@ class LxdLab(Lab):
 
 
 def _metadata() -> str:
-    """Never the same twice: LXD 5.0.2 dies of an image it has already, if that has no properties
-    ("assignment to entry in nil map")."""
+    """Never the same twice: LXD refuses an image it has already, such as a killed run's."""
     about = f"{{os: {OS}, serial: {secrets.token_hex(8)}}}"
     return f"architecture: {platform.machine()}\ncreation_date: 1700000000\nproperties: {about}\n"
 

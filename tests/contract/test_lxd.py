@@ -26,9 +26,9 @@ def test_personal_files_are_there_and_only_the_guests_root_reads_them(lxd: LxdLa
         lxd.ours.run(state, ["setuidgid", "ada", "cat", path])
     with pytest.raises(CommandFailed):
         lxd.ours.run(state, ["rm", path])
-    on_host = Path(lxd.work_dir, "personal")
+    on_host = Path(lxd.work_dir, "sessions")
     assert on_host.stat().st_mode & 0o77 == 0
-    assert (on_host / name / "tls.key").stat().st_mode & 0o777 == 0o600
+    assert (on_host / name / "personal/tls.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_personal_files_go_with_the_machine(lxd: LxdLab) -> None:
@@ -36,7 +36,7 @@ def test_personal_files_go_with_the_machine(lxd: LxdLab) -> None:
 
     lxd.ours.destroy(name, state)
 
-    assert not Path(lxd.work_dir, "personal", name).exists()
+    assert not Path(lxd.work_dir, "sessions", name).exists()
 
 
 def test_a_command_gets_its_secret_by_stdin_and_gives_output_and_exit_code(lxd: LxdLab) -> None:

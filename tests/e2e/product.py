@@ -72,7 +72,7 @@ class Product:
         """It answers on `url` and its worker is at work (with `web` alone: it answers)."""
         self._serve = self.spawn(*DAAS, *parts)
         wanted = {"database", "schema", *(("worker", "nodes") if parts == ("serve",) else ())}
-        until(lambda: wanted <= self._well(), START_S, lambda: f"not up; {self.tail()}")
+        until(lambda: wanted <= self.well(), START_S, lambda: f"not up; {self.tail()}")
 
     def stop(self) -> None:
         if self._http:
@@ -160,6 +160,10 @@ class Product:
         with sqlite3.connect(self.data_dir / "daas.db", timeout=30) as db:
             return db.execute(sql, values).fetchall()
 
+    def named(self, name: str) -> list[Path]:
+        """Files and folders of ours that bear the name."""
+        return sorted(self.data_dir.rglob(f"*{name}*"))
+
     def processes(self) -> list[int]:
         """All processes of `daas serve`."""
         assert self._serve
@@ -172,7 +176,8 @@ class Product:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
 
-    def _well(self) -> set[str]:
+    def well(self) -> set[str]:
+        """The parts that say they are."""
         if self._serve and self._serve.poll() is not None:
             raise RuntimeError(f"daas serve ended: {self.tail()}")
         try:

@@ -123,8 +123,7 @@ def test_nothing_is_left_of_a_destroyed_desktop(
     product: Product, desktop: Json, secret: str, ada: Client
 ) -> None:
     name = desktop["id"]
-    fingers = product.rows("SELECT nonce FROM sessions WHERE name = ?", name)
-    assert fingers and (product.data_dir / "sessions" / name).exists()
+    assert product.named(name) != [] and _machines(name) == [name]
 
     product.delete(name)
     product.wait_for(name, "deleted", timeout_s=15.0)
@@ -137,7 +136,7 @@ def test_nothing_is_left_of_a_destroyed_desktop(
     ]
     assert product.rows("SELECT * FROM reservations WHERE session = ?", name) == []
     assert product.rows("SELECT * FROM jobs WHERE key = ?", name) == []
-    assert not (product.data_dir / "sessions" / name).exists()
+    assert product.named(name) == []
     assert _files_with(product.data_dir, secret.encode()) == []
 
 

@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from support.databases import on_postgresql, on_sqlite
-from support.waiting import until
 
 from daas.jobs import bell
 from daas.jobs.bell import BELLS, Bell
 from daas.jobs.lanes import Lane
+from support.databases import on_postgresql, on_sqlite
+from support.waiting import until
 
 RING = """
 import sys

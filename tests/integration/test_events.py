@@ -4,10 +4,10 @@ import threading
 
 import pytest
 from sqlalchemy import update
-from support.databases import on_postgresql
 
 from daas import events
 from daas.events import Event
+from support.databases import on_postgresql
 
 CHANGES = {
     "actor": "eve",

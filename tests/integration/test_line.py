@@ -4,8 +4,6 @@ import time
 
 import pytest
 from sqlalchemy import Select
-from support.databases import on_postgresql
-from support.world import ADA
 
 from daas.errors import NoCapacity
 from daas.nodes import reservations
@@ -13,6 +11,8 @@ from daas.nodes.models import Node, Reservation
 from daas.nodes.reservations import reserve
 from daas.sessions import queries
 from daas.sessions.states import Desired
+from support.databases import on_postgresql
+from support.world import ADA
 
 RANGE = {"subnet": "10.8.0.1/24", "first_address": "10.8.0.10", "last_address": "10.8.0.59"}
 

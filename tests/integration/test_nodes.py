@@ -3,8 +3,6 @@
 import time
 
 import pytest
-from fakes.providers import FakeProvider
-from support.waiting import until
 
 from daas.errors import Unreachable
 from daas.events import Event
@@ -12,6 +10,8 @@ from daas.jobs.models import Job
 from daas.nodes.models import Node
 from daas.nodes.refresh import store
 from daas.providers.base import NodeInfo
+from fakes.providers import FakeProvider
+from support.waiting import until
 
 PVE1 = NodeInfo("pve1", True, 8, 4096, "10.7.0.1/24", ("10.7.0.9", "10.7.0.99"))
 

@@ -63,7 +63,8 @@ def test_a_wake_during_work_wins_over_settle(world):
         job = claim(world)
         world.wake("x", "a")
         settle(world, job, at)
-        assert (again := claim(world)) and again.wakes > job.wakes
+        again = claim(world)
+        assert again and again.wakes > job.wakes
         settle(world, again, None)
         assert world.all(Job) == []
 

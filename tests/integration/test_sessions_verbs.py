@@ -1,8 +1,6 @@
 """Who may ask for what: Ada owns, Ben is of her tenant, Eve of another."""
 
 import pytest
-from support.waiting import race
-from support.world import ADA, BEN, BOSS, EVE, GENEROUS, OPERATOR
 
 from daas.access.actors import Actor
 from daas.errors import (
@@ -21,6 +19,8 @@ from daas.sessions.models import IdempotencyKey, Session
 from daas.sessions.service import Limits
 from daas.sessions.states import Desired, Status
 from daas.tenants import Tenant
+from support.waiting import race
+from support.world import ADA, BEN, BOSS, EVE, GENEROUS, OPERATOR
 
 NOT_HERS = [(BEN, Forbidden), (EVE, NotFound)]
 

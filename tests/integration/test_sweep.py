@@ -1,7 +1,6 @@
 """The sweep: removes what is ours and unwanted, notes what stopped, and touches nothing else."""
 
 import pytest
-from fakes.providers import Away, FakeProvider
 
 from daas.events import Event
 from daas.jobs import queue
@@ -10,6 +9,7 @@ from daas.jobs.models import Job
 from daas.providers.base import Tag
 from daas.sessions import sweep as sweep_module
 from daas.sessions.models import Installation
+from fakes.providers import Away, FakeProvider
 
 
 @pytest.fixture(autouse=True)

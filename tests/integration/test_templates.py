@@ -1,10 +1,7 @@
 """Templates: versions that never change, and builds that are jobs."""
 
 import pytest
-from fakes.dying import Crash, CrashesIn
-from fakes.providers import Away, Fails, FakeProvider
 from sqlalchemy import select
-from support.world import ADA, BOSS, EVE, OPERATOR
 
 from daas import logs, process
 from daas.errors import (
@@ -21,6 +18,9 @@ from daas.jobs.models import Job
 from daas.nodes.models import Cluster
 from daas.templates import service
 from daas.templates.models import Build, Template
+from fakes.dying import Crash, CrashesIn
+from fakes.providers import Away, Fails, FakeProvider
+from support.world import ADA, BOSS, EVE, OPERATOR
 
 DOCUMENT = {
     "name": "debian",
@@ -169,7 +169,7 @@ def test_what_cannot_be_made_says_why(world):
         recipe(world, "debian")
     build(world)
     world.drain()
-    with pytest.raises(BadRequest, match="it has small, large"):
+    with pytest.raises(NotFound, match="it has small, large"):
         recipe(world, "debian", "huge")
     with pytest.raises(NotFound):
         build(world, "nothing")

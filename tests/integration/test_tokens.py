@@ -1,13 +1,13 @@
 """API tokens: shown once, stored hashed, and of no use once revoked."""
 
 import pytest
-from support.world import ADA, BEN, BOSS, EVE, OPERATOR
 
 from daas.access import tokens
 from daas.access.actors import Role
 from daas.access.tokens import Token
 from daas.errors import Forbidden, NotFound, Unauthorized
 from daas.events import Event
+from support.world import ADA, BEN, BOSS, EVE, OPERATOR
 
 
 def create(world, name="ada", tenant="acme", role=Role.USER):
@@ -91,9 +91,7 @@ def test_lists_show_to_each_what_is_theirs(world):
         for name, tenant in (("ada", "acme"), ("ben", "acme"), ("eve", "evil"))
     )
     with world.database.reading() as db:
-        seen = {
-            a.name: {t.id for t in tokens.mine(db, a)} for a in (ADA, BEN, EVE, BOSS, OPERATOR)
-        }
+        seen = {a.name: {t.id for t in tokens.mine(db, a)} for a in (ADA, BEN, EVE, BOSS, OPERATOR)}
     assert seen == {
         "ada": {hers},
         "ben": {his},

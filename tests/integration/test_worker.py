@@ -5,11 +5,6 @@ import threading
 import time
 from collections import Counter
 
-from fakes.providers import FakeProvider, Hangs, Slow
-from support.waiting import until
-from support.world import FAST, RECIPE
-from support.world import settings as make_settings
-
 from daas import db as database_module
 from daas import worker as worker_module
 from daas.errors import Stopped
@@ -20,6 +15,10 @@ from daas.jobs.models import Job
 from daas.sessions import service
 from daas.sessions.models import Session
 from daas.worker import Worker
+from fakes.providers import FakeProvider, Hangs, Slow
+from support.waiting import until
+from support.world import FAST, RECIPE
+from support.world import settings as make_settings
 
 HOUR = 3600.0
 

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from support.waiting import until
 
 from daas.cli import supervisor
+from support.waiting import until
 
 RUN = "import sys; from daas.cli.supervisor import keep_running; sys.exit(keep_running({commands}))"
 

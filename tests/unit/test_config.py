@@ -78,7 +78,7 @@ def test_several_mistakes_are_told_at_once():
 
 def test_a_database_of_a_kind_we_do_not_know_is_refused_without_its_password():
     """Catches: a connection string in the error that a person pastes into a ticket."""
-    with pytest.raises(ConfigError, match="^DAAS_DATABASE_URL: ") as error:
+    with pytest.raises(ConfigError, match=r"^DAAS_DATABASE_URL: ") as error:
         load({"DAAS_DATABASE_URL": "mysql://daas:hunter2@db/daas"})
     assert "hunter2" not in str(error.value)
 

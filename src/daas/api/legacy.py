@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, make_response, request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daas.access.actors import Actor
 from daas.api import errors, streams
@@ -39,7 +39,7 @@ class Create(BaseModel):
 class Destroy(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    session_id: str
+    session_id: str = Field(min_length=1)
 
 
 @bp.get("/api/sessions")

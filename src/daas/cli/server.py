@@ -60,9 +60,10 @@ def install(chosen: Settings, new_token: bool = False) -> installation.Made:
     """`installation.init`, and its token in a file that only we can read."""
     try:
         made = installation.init(chosen)
-    except PermissionError as error:
+    except OSError as error:
         raise ConfigError(
-            f"{error.filename} cannot be written: run it as root, or set DAAS_DATA_DIR."
+            f"{error.filename or chosen.data_dir} cannot be written ({error.strerror}): run it as "
+            "root, or set DAAS_DATA_DIR."
         ) from None
     if new_token and not made.token:
         made = installation.Made(made.instance, _another_token(chosen))

@@ -79,9 +79,8 @@ class Provider(Protocol):
         changes nothing. Calls `save` before each call that could leave something behind."""
 
     def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
-        """Return {"rdp": "host:port", "direct": …} once RDP accepts: where people reach it, and where
-        we do; waits up to `timeout_s` for
-        it, then raises NotYet."""
+        """Return {"rdp": "host:port", "direct": …}, where people reach it and where we do, once
+        RDP accepts; waits up to `timeout_s` for that, then raises NotYet."""
 
     def run(self, state: State, args: list[str], stdin: str = "") -> str:
         """Run a command inside the guest; its output. Secrets go by stdin, never in args.

@@ -21,7 +21,7 @@ from daas.templates.models import Build
 from support.site import PEOPLE, Site, make_site
 
 EXAMPLES = int(os.environ.get("DAAS_TEST_SCHEMA_EXAMPLES", "100"))
-OPERATIONS = 24
+OPERATIONS = 25
 PATTERNS = {
     "desk": r"[a-z][a-z0-9.-]{0,40}",
     "desktop": r"desktop-[a-z2-7]{6}",

@@ -227,6 +227,18 @@ def test_its_events_go_page_by_page(site: Site) -> None:
     assert rest["items"][-1]["after"] == "ready"
 
 
+def test_a_plain_wsgi_server_streams_too(site: Site) -> None:
+    where = f"{ALL}/{site.desktop('ada')}"
+    site.call("ada", "DELETE", where)
+    live = site.get("ada", f"{where}/events", headers={"Accept": "text/event-stream"})
+    followed = site.get("ada", f"{where}/logs?follow=true")
+
+    assert live.content_type.startswith("text/event-stream")
+    assert live.text.count("id: ") == live.text.count("\n\n") >= 7
+    assert '"after": "deleted"' in live.text
+    assert followed.status_code == 200
+
+
 BAD: list[tuple[str, Any]] = [
     ("size", "small; rm -rf /"),
     ("size", 7),

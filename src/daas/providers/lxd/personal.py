@@ -13,13 +13,13 @@ GIVEN = ".given"  # a VM has them already
 
 class PersonalFiles:
     def __init__(self, work_dir: str | Path):
-        self._root = Path(work_dir).resolve() / "personal"
+        self._root = Path(work_dir).resolve() / "sessions"
 
     def write(self, name: str, files: Mapping[str, bytes], owner: int) -> str:
         """The folder of machine `name` holds these files, all of them `owner`'s; return it."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.folder(name)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for one in (self._root, folder.parent, folder):
+            one.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file, content in files.items():
             _write(folder / Path(file).name, content, owner)
         _give(folder, owner)
@@ -37,14 +37,14 @@ class PersonalFiles:
         (self.folder(name) / GIVEN).touch()
 
     def remove(self, name: str) -> None:
-        """Nothing of machine `name` is on the host."""
-        shutil.rmtree(self.folder(name), ignore_errors=True)
+        """The work directory of machine `name` is gone from the host."""
+        shutil.rmtree(self.folder(name).parent, ignore_errors=True)
 
     def folder(self, name: str) -> Path:
         """Return where the files of that machine are; a name cannot lead out of our folder."""
         if Path(name).name != name or name in ("", ".", ".."):
             raise Refused(f"{name!r} is no name for a machine.")
-        return self._root / name
+        return self._root / name / "personal"
 
 
 def _write(path: Path, content: bytes, owner: int) -> None:

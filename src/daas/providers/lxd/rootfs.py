@@ -58,11 +58,13 @@ def _inputs(role: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     if base["kind"] == "cloud-image":
         return {"recipe": RECIPE, "url": base["url"], "sha256": base.get("sha256")}
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    has_sound = spec.get("variables", {}).get("desktop_sound", False)
+    sound = defaults["desktop_sound_packages"] if has_sound else []
     return {
         "recipe": RECIPE,
         "suite": base["suite"],
         "architecture": platform.machine(),
-        "packages": sorted({*defaults["desktop_packages"], *spec["packages"]}),
+        "packages": sorted({*defaults["desktop_packages"], *sound, *spec["packages"]}),
         "excludes": (role / "files/dpkg-excludes").read_text() + _other_languages(spec["locale"]),
     }
 

@@ -1,0 +1,112 @@
+"""The product on the simulated provider, started once a module, and its command line."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.waiting import until
+
+DAAS = [sys.executable, "-m", "daas.cli"]
+
+
+@dataclass
+class Product:
+    data_dir: Path
+    port: int
+    home: Path
+    boot_s: float = 0.2
+    service: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        others = {k: v for k, v in os.environ.items() if not k.startswith("DAAS_")}
+        return {
+            **others,
+            "HOME": str(self.home),
+            "XDG_RUNTIME_DIR": str(self.home / "run"),
+            "LANG": "C.UTF-8",
+            "DAAS_DATA_DIR": str(self.data_dir),
+            "DAAS_PROVIDER": "simulated",
+            "DAAS_SIMULATED_BOOT_S": str(self.boot_s),
+            "DAAS_ENV_FILE": "/nonexistent",
+            "ORCHESTRATOR_PORT": str(self.port),
+        }
+
+    def run(self, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        env = {**self.environment, **environment}
+        return subprocess.run([*DAAS, *args], env=env, capture_output=True, text=True, timeout=60)
+
+    def json(self, *args: str, **environment: str) -> Any:
+        """What `daas ARGS --json` says; its stdout is nothing but that."""
+        done = self.run(*args, "--json", **environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def spawn(self, *args: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*DAAS, *args],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def serve(self) -> None:
+        """It answers, and its worker is at work."""
+        with (self.data_dir / "serve.log").open("ab") as log:
+            self.service = subprocess.Popen(
+                [*DAAS, "serve"], env=self.environment, stdout=log, stderr=log
+            )
+        until(lambda: self.run("session", "list").returncode == 0, 40)
+        until(lambda: self.run("doctor").returncode == 0, 20)
+
+    def stop(self) -> float:
+        """Return how long it took to end."""
+        began = time.monotonic()
+        if self.service:
+            self.service.send_signal(signal.SIGTERM)
+            self.service.wait(20)
+            self.service = None
+        return time.monotonic() - began
+
+    def create(self) -> dict[str, Any]:
+        made: dict[str, Any] = self.json("session", "create", "--owner", "ada")
+        return made
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Product]:
+    """Nothing is installed yet."""
+    (tmp_path / "home/run").mkdir(parents=True)
+    made = Product(tmp_path / "data", free_port(), tmp_path / "home")
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """It runs, and the default template is built."""
+    folder = tmp_path_factory.mktemp("product")
+    (folder / "home/run").mkdir(parents=True)
+    made = Product(folder / "data", free_port(), folder / "home")
+    assert made.run("init").returncode == 0
+    made.serve()
+    assert made.run("template", "build", "debian-12-xfce").returncode == 0
+    yield made
+    made.stop()
