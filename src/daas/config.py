@@ -91,6 +91,13 @@ class Settings(BaseSettings):
     bulk_threads: int = Field(2, ge=1)
     worker_name: str = "1"  # tells workers of one host apart; stays the same over a restart
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, **others: Any
+    ) -> tuple[Any, ...]:
+        """What load() hands over and nothing else: it reads the sources, with better messages."""
+        return (init_settings,)
+
     @field_validator("database_url", mode="before")
     @classmethod
     def _known_dialect(cls, value: Any) -> Any:

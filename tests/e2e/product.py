@@ -20,11 +20,9 @@ START_S = 40.0
 STOP_S = 15.0
 BUILD_S = 1500.0
 BUILD = Path(__file__).resolve().parents[2] / "build"
-_LXD = {
-    key: os.environ[key]
-    for key in ("DAAS_LXD_SOCKET", "DAAS_LXD_POOL", "DAAS_LXD_BRIDGE", "DAAS_LXD_ADDRESSES")
-    if key in os.environ
-}
+# Read now: the fixtures of the other suites take such variables away.
+LXD_ENVIRONMENT = {k: v for k, v in os.environ.items() if k.startswith("DAAS_LXD_")}
+LXD_SETTINGS = ("DAAS_LXD_SOCKET", "DAAS_LXD_POOL", "DAAS_LXD_BRIDGE", "DAAS_LXD_ADDRESSES")
 DAAS = [sys.executable, "-m", "daas.cli"]
 
 Json = dict[str, Any]
@@ -212,7 +210,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 def lxd_settings() -> dict[str, str]:
     """Which LXD, pool and bridge to use: as the environment said when we were started."""
-    return dict(_LXD)
+    return {k: LXD_ENVIRONMENT[k] for k in LXD_SETTINGS if k in LXD_ENVIRONMENT}
 
 
 def folder(name: str) -> Path:

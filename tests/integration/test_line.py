@@ -183,11 +183,11 @@ def test_one_that_cannot_be_destroyed_does_not_block_the_line(world):
 
 def test_all_that_fit_go_when_a_large_one_goes(world):
     """Catches: one at a time, each fifteen seconds, when there is room for all."""
-    small(world, 1, 3 * 1024)
-    large = world.ask(cluster="small", mib=3 * 1024)
+    small(world, 1, 6 * 1024)
+    large = world.ask(cluster="small", mib=6 * 1024)
     world.drain()
-    names = [world.ask(cluster="small") for _ in range(3)]
-    for _ in range(12):
+    names = [world.ask(cluster="small") for _ in range(6)]
+    for _ in range(24):
         world.work()
     world.delete(large)
     before = world.now()

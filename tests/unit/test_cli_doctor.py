@@ -233,7 +233,7 @@ def test_terraform_that_is_not_on_the_services_path_is_found():
     "said",
     [
         "FileNotFoundError: [Errno 2] No such file or directory: 'terraform'",
-        "terraform (not found: install it, or add its folder to PATH of the service) ended with 127",
+        "terraform (not found: install it, or add its folder to PATH) ended with exit code 127.",
     ],
 )
 def test_a_session_that_missed_terraform_counts_too(said):

@@ -1,7 +1,9 @@
 #!/bin/sh
 # What xrdp starts for a person: XFCE at once, without the detour over Xsession.d (0.4 s).
-# pam_env has set the locale by now.
 [ -r /etc/profile ] && . /etc/profile
+# On Debian 12 and Ubuntu pam_env has read it already, on Debian 13 it does not.
+[ -n "${LANG:-}" ] || . /etc/default/locale
+export LANG
 [ -r "$HOME/.profile" ] && . "$HOME/.profile"
 
 export XDG_SESSION_TYPE=x11 XDG_CURRENT_DESKTOP=XFCE DESKTOP_SESSION=xfce
