@@ -192,8 +192,10 @@ def installation(**settings: str) -> Iterator[Bench]:
         product.build(TEMPLATE)
         product.clear()
         time.sleep(2.0)  # the stock of keys is full again
-        yield Bench(product)
-        product.clear()
+        try:
+            yield Bench(product)
+        finally:
+            product.clear()
     finally:
         product.stop()
 

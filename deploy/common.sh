@@ -41,7 +41,7 @@ step() {
     trap - INT TERM
     [ ! -t 2 ] || printf '\r\033[K' >&2
     if [ "$rc" != 0 ]; then
-        tail -n 8 "$log_file" | sed 's/^/    /' >&2
+        tail -n 4 "$log_file" | cut -c1-160 | sed 's/^/    /' >&2
         fail "$on_failure The last lines are above, all of it is in $log_file."
     fi
     printf '  ✓ %s %d s\n' "$words" $((SECONDS - began)) >&2

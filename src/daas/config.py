@@ -93,7 +93,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Any, **others: Any
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *others: Any, **more: Any
     ) -> tuple[Any, ...]:
         """What load() hands over and nothing else: it reads the sources, with better messages."""
         return (init_settings,)

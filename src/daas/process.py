@@ -16,6 +16,8 @@ from daas.errors import CommandFailed, Stopped
 
 POLL_S = 0.2
 GRACE_S = 5.0  # between asking a group to stop and killing it
+# A child that works for minutes would do so beside its successor if we were killed meanwhile.
+BOUND_TO_US = ["setpriv", "--pdeathsig", "INT", "--"]
 TAIL = 4000  # characters of output that an error keeps, for the log
 
 # Set for as long as a step runs; whoever waits inside a provider waits on this, too.
@@ -31,12 +33,15 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     on_line: Callable[[str], None] | None = None,
+    is_bound: bool = False,
 ) -> str:
     """Return the child's output once it has ended with 0, and hand each line to `on_line`
     meanwhile. CommandFailed otherwise; at `timeout_s`, or when the step is told to stop, the
     whole process group is interrupted and then killed (Stopped). `env` is added to ours, of
-    which our own settings (DAAS_*: they hold secrets) are left out."""
-    with TemporaryFile() as given, _spawn(args, cwd, env, _filled(given, stdin)) as child:
+    which our own settings (DAAS_*: they hold secrets) are left out. With `is_bound` it is also
+    interrupted when we die, even by kill -9."""
+    started = [*BOUND_TO_US, *args] if is_bound else args
+    with TemporaryFile() as given, _spawn(started, cwd, env, _filled(given, stdin)) as child:
         lines: list[str] = []
         reader = threading.Thread(target=_read, args=(child, lines, on_line), daemon=True)
         reader.start()

@@ -19,6 +19,7 @@ Picture = NDArray[np.uint8]  # height x width x (red, green, blue)
 WIDTH, HEIGHT = 1280, 800
 FRENCH = "0x0000040C"
 PANEL = Path(__file__).parent / "panel.png"  # menu button of the XFCE panel, from a real desktop
+NOT_SHOWN = Path(__file__).resolve().parents[2] / "build/e2e/not-shown.png"
 TOLERANCE = 24  # of 255, a channel: RDP compresses
 ALIKE = 0.97  # of the pixels of the reference
 ANCHORS = 12  # pixels of the reference that sort out most places at once
@@ -115,7 +116,8 @@ class Client:
             if not self.is_connected:
                 raise NotShown(f"FreeRDP ended: {self.said()}")
             if time.monotonic() > deadline:
-                raise NotShown(f"no panel in {timeout_s:.0f} s: {self.said()}")
+                self.screen.save(NOT_SHOWN)
+                raise NotShown(f"no panel in {timeout_s:.0f} s; see {NOT_SHOWN}. {self.said()}")
             time.sleep(LOOK_S)
         return time.monotonic()
 

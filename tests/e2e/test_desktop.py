@@ -35,11 +35,7 @@ def secret(product: Product, desktop: Json) -> str:
 def ada(desktop: Json, secret: str) -> Iterator[Client]:
     """Ada at her desktop, the panel painted."""
     with connected(*_where(desktop), secret, _certificate(desktop)) as client:
-        try:
-            client.wait_for_panel(PANEL_S)
-        except NotShown:
-            client.screen.save(BUILD / "e2e/desktop.png")
-            raise
+        client.wait_for_panel(PANEL_S)
         yield client
 
 

@@ -150,18 +150,16 @@ def test_who_leaves_the_line_lets_the_others_go_forward(world):
     assert world.load(fourth).status == "requested"
 
 
-def test_one_that_fails_in_line_does_not_block_it(world):
-    """Catches: a failed session that keeps its ticket for an hour: nobody behind it moves."""
+def test_waiting_for_room_is_no_failure_however_long(world):
+    """Catches: 200 pupils at 8 a.m., of whom the last hundred get `failed` after ten minutes."""
     first, second, third, _ = full(world)
-    world.pass_s(700)  # the deadline of those who wait
     for _ in range(20):
+        world.pass_s(700)
         world.work()
-    assert world.load(second).status == "failed"
-    assert "waiting for room" in world.load(second).failure
-    newcomer = world.ask(cluster="small")
+    assert world.load(second).status == "requested"
     world.delete(first)
-    world.drain_until(lambda: world.load(newcomer).status == "ready")
-    assert world.load(third).status == "failed"
+    world.drain_until(lambda: world.load(second).status == "ready")
+    assert world.load(third).status == "requested"
 
 
 def test_one_that_cannot_be_destroyed_does_not_block_the_line(world):

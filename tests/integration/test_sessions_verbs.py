@@ -244,6 +244,15 @@ def test_only_its_owner_reads_the_password_and_each_look_is_recorded(world):
     assert user == "ada" and len(password) == 16
     looks = [e for e in world.all(Event) if "one-time password" in e.reason]
     assert [(e.actor, e.tenant) for e in looks] == [("ada", "acme")]
+    with pytest.raises(Forbidden):
+        credential(world, BOSS, name)  # may delete it, but not be her
+
+
+def test_who_asked_for_somebody_may_hand_over_the_password(world):
+    name = world.ask(BOSS, owner="ben", local_user="ben")
+    world.drain()
+
+    assert credential(world, BOSS, name) == credential(world, BEN, name)
 
 
 def test_a_password_that_was_given_is_wiped_once_it_is_in_the_guest(world):

@@ -3,13 +3,16 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 INSTALLED = Path("/usr/lib/postgresql")
 USER = "daas"
+PREFIX = "daas-pg-"
 OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "400",
@@ -44,7 +47,8 @@ class Server:
         found = binaries()
         assert found, missing()
         self._bin = found
-        self.folder = Path(tempfile.mkdtemp(prefix="daas-pg-"))
+        _clear_leftovers()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.port = _free_port()
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
@@ -85,6 +89,18 @@ class Server:
             )
             out.seek(0)
             assert done.returncode == 0, f"{name}: {out.read().decode()}"
+
+
+def _clear_leftovers() -> None:
+    """Servers of test runs that were killed; the folder's name says whose it was."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            with suppress(OSError, ValueError, IndexError):
+                pid = int((folder / "data/postmaster.pid").read_text().split()[0])
+                if str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(pid, signal.SIGQUIT)  # at once; nobody needs its data
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_user(name: str) -> bool:

@@ -22,6 +22,7 @@ MODULES = {  # first word of the command line: the module whose `app` has it
     "web": "server",
     "worker": "server",
     "db": "server",
+    "sweep": "sweep",
     "supervise": "supervisor",
     "demo": "demo",
     "dev": "dev",

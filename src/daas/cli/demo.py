@@ -25,7 +25,7 @@ from daas.errors import DaasError, NotYet
 
 START_S, STOP_S = 40.0, 8.0
 OWNER = "demo"
-BUILD = ROOT / "build"
+BUILD = Path(os.environ.get("DAAS_DEMO_BUILD") or ROOT / "build")
 LOG = BUILD / "serve.log"
 app = typer.Typer()
 
@@ -90,7 +90,7 @@ def one_desktop(api: Api, chosen: Settings) -> dict[str, Any]:
     if found["status"] != "ready":
         raise DaasError(
             f"The desktop is {found['status']}: {found.get('failure') or 'see daas why'} "
-            f"Look at build/serve.log, then `make demo` again."
+            f"Look at {_short(LOG)}, then `make demo` again."
         )
     return found
 
@@ -136,11 +136,11 @@ def show(summary: dict[str, Any], took_s: float) -> None:
     print("\nThe same by command:")
     print(f"  export DAAS_URL={summary['url']} DAAS_TOKEN_FILE={summary['token_file']}")
     print("  .venv/bin/daas session list")
-    print("\nAll of this as JSON: build/demo.json. Take it away: make clean")
+    print(f"\nAll of this as JSON: {_short(BUILD / 'demo.json')}. Take it away: make clean")
 
 
 def write_summary(summary: dict[str, Any]) -> None:
-    BUILD.mkdir(exist_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     path = BUILD / "demo.json"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -166,7 +166,7 @@ class Running:
 
     @classmethod
     def start(cls, chosen: Settings) -> "Running":
-        BUILD.mkdir(exist_ok=True)
+        BUILD.mkdir(parents=True, exist_ok=True)
         with LOG.open("ab") as log:
             child = process.start([sys.executable, "-m", "daas.cli", "serve"], log)
         found = cls(child.pid, _start_of(child.pid), _what_matters(chosen))

@@ -81,6 +81,12 @@ def renew(db: Db, job: Job, lease_s: float) -> None:
     _write_mine(db, job, leased_until=now() + lease_s)
 
 
+def progress(db: Db, job: Job, lease_s: float) -> None:
+    """Hold the job on for its next step, whose attempts start anew."""
+    job.attempts = 1
+    _write_mine(db, job, leased_until=now() + lease_s, attempts=1)
+
+
 def settle(db: Db, job: Job, at: float | None, lane: Lane, priority: Priority) -> None:
     """Give the job back, to be looked at again `at`; None forgets it. Its attempts start anew.
 

@@ -80,6 +80,7 @@ class Installation(Base):
     __tablename__ = "installation"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    is_in_doubt: Mapped[bool] = mapped_column(default=False)  # sweeps only report
 
 
 class Suspect(Base):

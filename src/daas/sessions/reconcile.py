@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session as Db
 from daas import events, logs, process
 from daas.config import Settings
 from daas.db import now
-from daas.errors import DaasError, LeaseLost, NotReady, NotYet, Stopped, Unreachable
+from daas.errors import DaasError, LeaseLost, NoCapacity, NotReady, NotYet, Stopped, Unreachable
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
@@ -137,7 +137,7 @@ def _conclude(db: Db, work: Work, session: Session, outcome: Outcome, now_s: flo
     elif outcome.after:
         _move(db, session, outcome.after, "step finished", now_s, work.settings)
         if _goes_on(work, session, now_s):
-            queue.renew(db, work.job, work.settings.lease_s)
+            queue.progress(db, work.job, work.settings.lease_s)
             return True
     after_s = outcome.wait.after_s if outcome.wait else 0.0
     # settle() raises LeaseLost, and so undoes all of this, if another worker took over.
@@ -208,7 +208,7 @@ def _note_wait(session: Session, wait: NotYet | None, now_s: float) -> None:
     if session.waiting_for != why:
         session.waiting_for = why
         session.version += 1
-    if isinstance(wait, Unreachable):
+    if isinstance(wait, Unreachable | NoCapacity):
         session.paused_at = session.paused_at or now_s
     elif session.paused_at:
         session.deadline = session.deadline and session.deadline + now_s - session.paused_at

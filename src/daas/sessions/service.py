@@ -146,9 +146,11 @@ def allowed(session: Session | None, actor: Actor, name: str) -> Session:
 
 
 def credential(db: Db, actor: Actor, name: str, vault: Vault) -> tuple[str, str]:
-    """User and password of a desktop whose password we made up, for its owner. Each look is
-    recorded."""
+    """User and password of a desktop whose password we made up, for its owner and for whoever
+    asked for it in their name; no other administrator. Each look is recorded."""
     session = mine(db, actor, name)
+    if actor.name not in (session.owner, session.created_by):
+        raise Forbidden(f"The password of {name} is for its owner.")
     if session.desired is Desired.DELETED:
         raise WrongState("This session is being deleted; request a new one.")
     if session.password is None or session.local_user is None or session.is_password_given:

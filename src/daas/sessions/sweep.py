@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session as Db
 
 from daas import events
@@ -83,10 +83,22 @@ def _doomed(db: Db, kind: str, machines: list[Machine], instance: str) -> list[M
 
 
 def _may_destroy(db: Db, machines: list[Machine], instance: str) -> bool:
-    """A copied installation, or a restored backup, knows too little to destroy anything."""
+    """A copied installation, or a restored backup, knows too little to destroy anything, until
+    somebody who knows says so: then, and not just until its next session, it only reports."""
+    us = db.scalars(select(Installation)).one()
     newest = db.scalar(select(func.max(Session.created_at))) or 0.0
     is_behind = any(m.created_at > newest + AGE_SKEW_S for m in machines)
-    return db.scalar(select(Installation.id)) == instance and not is_behind
+    if (us.id != instance or is_behind) and not us.is_in_doubt:
+        us.is_in_doubt = True
+        why = "copied or restored: nothing is destroyed until `daas sweep --confirm`"
+        events.record(db, "installation", "sure", "in doubt", "system", why)
+    return not us.is_in_doubt
+
+
+def confirm(db: Db, instance: str) -> None:
+    """This database is the one of `instance`, whatever it looked like: sweeps destroy again."""
+    db.execute(update(Installation).values(id=instance, is_in_doubt=False))
+    events.record(db, "installation", "in doubt", "sure", "operator", "confirmed by hand")
 
 
 def _suspect(db: Db, kind: str, unwanted: list[Machine], now_s: float) -> dict[Machine, float]:
@@ -107,7 +119,8 @@ def _suspect(db: Db, kind: str, unwanted: list[Machine], now_s: float) -> dict[M
 
 def _destroy(provider: Provider, machine: Machine) -> None:
     try:
-        if machine in provider.owned():  # the whole tag again, just before
+        now_there = {(m.name, m.tag) for m in provider.owned()}
+        if (machine.name, machine.tag) in now_there:  # the whole tag again, just before
             provider.destroy(machine.name, {})
     except Exception:  # the others must not wait for this one; the next sweep tries again
         log.exception("sweep: %s is still there", machine.name)

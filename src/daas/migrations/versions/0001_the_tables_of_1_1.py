@@ -80,7 +80,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "actor", "key"),
     )
     op.create_table(
-        "installation", sa.Column("id", sa.String(), nullable=False), sa.PrimaryKeyConstraint("id")
+        "installation",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("is_in_doubt", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "jobs",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from daas.errors import NotOurs, NotYet, Refused, Stopped, Unsupported
@@ -50,15 +51,17 @@ class Bakery:
             return image
         if _options(baking).get("type", "container") != "container":
             raise Unsupported("Templates of virtual machines cannot be built on LXD yet.")
-        builder, folder = image.replace("tmpl-", "bake-", 1), Path(baking.work_dir).resolve()
-        self._clear(builder, folder)
-        folder.mkdir(mode=0o700, parents=True)
+        builder, work_dir = image.replace("tmpl-", "bake-", 1), Path(baking.work_dir).resolve()
+        self._clear(builder, work_dir)
+        work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Of its own: what a killed try started may still be writing into the one it had.
+        folder = Path(mkdtemp(prefix="try-", dir=work_dir))
         try:
             self._build(builder, folder, baking, progress)
             self._seal(builder, image, baking, progress)
         finally:
             with suppress(NotYet, Refused, Stopped):  # then the next call does it
-                self._clear(builder, folder)
+                self._clear(builder, work_dir)
         progress(f"{image} is ready")
         return image
 
@@ -68,7 +71,7 @@ class Bakery:
             raise NotOurs(f"There is a machine {image}, and it is no image of ours; rename it.")
         return found is not None
 
-    def _clear(self, builder: str, folder: Path) -> None:
+    def _clear(self, builder: str, work_dir: Path) -> None:
         """Nothing is left of an earlier try."""
         found = self._find(builder)
         if found and found["config"].get(machine.INSTANCE) != self.instance:
@@ -77,11 +80,11 @@ class Bakery:
             self._set(builder, "stop")
         if found:
             self.client.do("DELETE", f"/1.0/instances/{builder}")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work_dir, ignore_errors=True)
 
     def _build(self, builder: str, folder: Path, baking: Baking, progress: Progress) -> None:
         """The builder runs, and Ansible has made a desktop of it."""
-        base = rootfs.base_image(self.client, self.ansible_dir, baking, progress)
+        base = rootfs.base_image(self.client, self.ansible_dir, folder, baking, progress)
         progress("builder: unpacking the base")
         address, gateway = self._make_builder(builder, base)
         self._set(builder, "start")

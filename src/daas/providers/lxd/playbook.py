@@ -59,7 +59,8 @@ def run(
     _write(folder / "variables.yml", yaml.safe_dump(dict(variables)).encode())
     args = [_program(), "--inventory", str(folder / "inventory.yml"), "--tags", tags]
     args += ["--extra-vars", f"@{folder}/variables.yml", PLAYBOOK]
-    process.run(args, RUN_S, cwd=ansible_dir, env=_env(ansible_dir, folder), on_line=progress)
+    env = _env(ansible_dir, folder)
+    process.run(args, RUN_S, cwd=ansible_dir, env=env, on_line=progress, is_bound=True)
 
 
 def _program() -> str:
@@ -84,7 +85,7 @@ def _inventory(folder: Path, host: Host) -> dict[str, Any]:
 
 def _env(ansible_dir: Path, folder: Path) -> dict[str, str]:
     env = {
-        "ANSIBLE_CONFIG": str(ansible_dir / "ansible.cfg"),
+        "ANSIBLE_CONFIG": str(ansible_dir.resolve() / "ansible.cfg"),
         "ANSIBLE_HOME": str(folder / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
         "ANSIBLE_NOCOLOR": "1",

@@ -35,8 +35,10 @@ MERGED = "usr-is-merged"  # instead of a converter that brings 1600 files of Per
 CHUNK = 1 << 20
 
 
-def base_image(client: LxdClient, ansible_dir: Path, baking: Baking, progress: Progress) -> str:
-    """Return the fingerprint of LXD's image to start from, made unless it is there."""
+def base_image(
+    client: LxdClient, ansible_dir: Path, folder: Path, baking: Baking, progress: Progress
+) -> str:
+    """Return the fingerprint of LXD's image to start from, made in `folder` unless it is there."""
     inputs = _inputs(ansible_dir / ROLE, baking.spec)
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
     images = client.request("GET", "/1.0/images?recursion=1")
@@ -44,7 +46,7 @@ def base_image(client: LxdClient, ansible_dir: Path, baking: Baking, progress: P
         if image["properties"].get(HASH) == key and _age_s(image) < MAX_AGE_S:
             progress(f"base: image {image['fingerprint'][:12]} is there already")
             return str(image["fingerprint"])
-    made = _make(Path(baking.work_dir), inputs, progress)
+    made = _make(folder, inputs, progress)
     progress(f"base: {made.stat().st_size >> 20} MiB go to LXD")
     fingerprint = _upload(client, made, key, baking)
     made.unlink()
@@ -105,7 +107,7 @@ def _debootstrap(folder: Path, inputs: Mapping[str, Any], progress: Progress) ->
     # Its temporary files are ours, so that after a kill the next build takes them away.
     (folder / "tmp").mkdir()
     env = {"TMPDIR": str(folder / "tmp"), "LC_ALL": "C.UTF-8"}
-    process.run(args, MMDEBSTRAP_S, env=env, on_line=progress)
+    process.run(args, MMDEBSTRAP_S, env=env, on_line=progress, is_bound=True)
     return made
 
 
