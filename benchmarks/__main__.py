@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -57,4 +58,5 @@ def _about() -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped, too
     sys.exit(main(sys.argv[1:]))

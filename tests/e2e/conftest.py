@@ -21,8 +21,8 @@ def product(lxd: dict[str, str]) -> Iterator[Product]:
     """`daas serve` with the template built."""
     made = Product(folder("lxd"), **lxd)
     made.init()
-    made.start()
     try:
+        made.start()
         made.build(TEMPLATE)
         made.clear()
         yield made

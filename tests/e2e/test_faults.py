@@ -40,8 +40,8 @@ def site(
 ) -> Iterator[Product]:
     made = Product(tmp_path_factory.mktemp("faults"), **lxd, DAAS_FAILED_KEEP_S="0")
     made.init()
-    made.start()
     try:
+        made.start()
         for name, image in images.items():
             tiny.offer(made, image.name, name)
         tiny.offer(made, "tmpl-e2e-was-never-made", "gone")

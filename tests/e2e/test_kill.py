@@ -112,10 +112,10 @@ def site(lxd: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Itera
     image = tiny.Image("tmpl-e2e-kill", lxd.get("DAAS_LXD_POOL", "daas"))
     product = Product(tmp_path_factory.mktemp("kill"), **lxd)
     product.init()
-    product.start(parts=("web",))
-    tiny.offer(product, image.name)
     made = Site(product)
     try:
+        product.start(parts=("web",))
+        tiny.offer(product, image.name)
         made.work()
         until(lambda: {"worker", "nodes"} <= product.well(), 20.0, product.tail)
         yield made

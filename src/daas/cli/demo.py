@@ -115,7 +115,7 @@ def describe(api: Api, chosen: Settings, found: dict[str, Any]) -> dict[str, Any
         "xfreerdp": f"{command} < {password_file}" if password_file else command,
         "url": api.url,
         "token_file": str(token),
-        "curl": f'curl -s -H "Authorization: Bearer $(cat {token})" {url}',
+        "curl": f"curl -s -H @{server.header_file(chosen)} {url}",
         "provider": chosen.provider,
         "template": found["template"],
         "log": str(LOG),
@@ -187,10 +187,12 @@ class Running:
 
 
 def _what_matters(chosen: Settings) -> dict[str, Any]:
-    """A service with other ones of these is not the one we want."""
-    found = chosen.model_dump(mode="json", include={"provider", "orchestrator_port", "listen"})
-    names = {"lxd_pool", "lxd_bridge"} if chosen.provider == "lxd" else set()
-    return {**found, **chosen.model_dump(mode="json", include=names)}
+    """A service with other ones of these, or of older code, is not the one we want."""
+    names = {"provider", "orchestrator_port", "listen"}
+    if chosen.provider == "lxd":
+        names |= {"lxd_pool", "lxd_bridge"}
+    newest = max(path.stat().st_mtime_ns for path in Path(__file__).parents[1].rglob("*.py"))
+    return {**chosen.model_dump(mode="json", include=names), "code": newest}
 
 
 def _wait_until(is_up: Callable[[], bool], running: Running) -> None:

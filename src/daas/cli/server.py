@@ -69,11 +69,17 @@ def install(chosen: Settings, new_token: bool = False) -> installation.Made:
         made = installation.Made(made.instance, _another_token(chosen))
     if made.token:
         _write_private(token_file(chosen), made.token)
+        _write_private(header_file(chosen), f"Authorization: Bearer {made.token}")
     return made
 
 
 def token_file(chosen: Settings) -> Path:
     return chosen.secrets_dir / "token"
+
+
+def header_file(chosen: Settings) -> Path:
+    """For `curl -H @FILE`: with `$(cat …)` the token would be seen in the list of processes."""
+    return chosen.secrets_dir / "curl-header"
 
 
 @app.command()
