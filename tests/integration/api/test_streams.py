@@ -137,7 +137,8 @@ def test_who_goes_away_is_forgotten(live: Live) -> None:
     until(lambda: live.listeners() == 0)
     path = f"/api/v1/sessions/{name}/events"
     with live.client() as http, http.stream("GET", path, headers=SSE) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()  # kept: a generator that is collected hangs up
+        next(lines)
         until(lambda: live.listeners() == 1)
 
     until(lambda: live.listeners() == 0)
