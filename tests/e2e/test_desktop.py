@@ -13,7 +13,7 @@ from e2e.product import BUILD, Product, until
 from e2e.rdp import Client, NotShown, connected, has_panel
 
 PANEL_S = 40.0
-TERMINAL = (172, 782)  # its launcher on the panel
+TERMINAL = (168, 782)  # its launcher on the panel
 TYPED = "éèçà€"
 
 Json = dict[str, Any]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from daas.errors import Refused
 from daas.providers.base import Baking
 from daas.providers.lxd import mirror, rootfs
 from daas.providers.lxd.bake import image_name, variables
@@ -67,14 +68,18 @@ def test_the_mirror_is_the_hosts_own(tmp_path: Path) -> None:
         "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\n"
     )
 
-    text = mirror.sources("trixie", tmp_path)
+    text = mirror.sources("trixie", apt=tmp_path)
 
     assert "URIs: http://mirror.example/debian\nSuites: trixie trixie-updates\n" in text
     assert "URIs: http://mirror.example/debian-security\nSuites: trixie-security\n" in text
     assert "old.example" not in text
 
 
-def test_a_host_without_a_debian_mirror_gets_the_public_one(tmp_path: Path) -> None:
-    (tmp_path / "sources.list").write_text("deb http://archive.ubuntu.com/ubuntu noble main\n")
+def test_a_host_without_a_debian_mirror_needs_one_named_in_the_template(tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/ubuntu noble main\n")
 
-    assert "URIs: http://deb.debian.org/debian\n" in mirror.sources("bookworm", tmp_path)
+    with pytest.raises(Refused, match=r"base\.mirror"):
+        mirror.sources("bookworm", apt=tmp_path)
+    named = mirror.sources("bookworm", "http://mirror.example/debian", tmp_path)
+    assert "URIs: http://mirror.example/debian\n" in named
+    assert "URIs: http://mirror.example/debian-security\n" in named

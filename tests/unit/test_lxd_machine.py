@@ -27,7 +27,7 @@ def spec(**options: Any) -> Spec:
 
 
 def order(place: Place = PLACE, **options: Any) -> dict[str, Any]:
-    return copy_request("desktop-abc234", spec(**options), place, RANGE, "/work/personal/x", 1e9)
+    return copy_request("desktop-abc234", spec(**options), place, RANGE, "/srv/personal/x", 1e9)
 
 
 def test_a_container_is_asked_for_whole() -> None:

@@ -38,6 +38,7 @@ class BaseDocument(Strict):
 
     kind: Literal["mmdebstrap", "cloud-image"]
     suite: Word | None = None
+    mirror: Annotated[str, StringConstraints(pattern=r"^https?://\S{1,500}$")] | None = None
     url: Annotated[str, StringConstraints(pattern=r"^(https://|file:///)\S{1,500}$")] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 

@@ -6,21 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from daas import process
+from daas.errors import Refused
 
 APT = Path("/etc/apt")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-DEFAULT = "http://deb.debian.org"
 URI = re.compile(r"\bhttps?://[^\s\[\]]+")
 # What may matter for reaching a mirror. Not the rest: a host's own habits are not a desktop's.
 OPTIONS = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
 DUMP_S = 10.0
 
 
-def sources(suite: str, apt: Path = APT) -> str:
-    """Return the text of a `.sources` file for a release of Debian."""
-    uris = list(_uris(apt))
-    main = _first(uris, "/debian") or f"{DEFAULT}/debian"
-    security = _first(uris, "/debian-security") or f"{DEFAULT}/debian-security"
+def sources(suite: str, mirror: str | None = None, apt: Path = APT) -> str:
+    """Return the text of a `.sources` file for a release of Debian, from `mirror` or else from
+    where this host has it; Refused if neither is known."""
+    uris = [f"{mirror}-security", mirror] if mirror else list(_uris(apt))
+    main = mirror or _first(uris, "/debian")
+    if main is None:
+        raise Refused(
+            "This host's apt knows no mirror of Debian; name one as base.mirror in the template."
+        )
+    security = _first(uris, "/debian-security") or f"{main.rstrip('/')}-security"
     return _stanza(main, f"{suite} {suite}-updates") + _stanza(security, f"{suite}-security")
 
 

@@ -65,6 +65,7 @@ def _inputs(role: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "recipe": RECIPE,
         "suite": base["suite"],
+        "mirror": base.get("mirror"),
         "architecture": platform.machine(),
         "packages": sorted({*defaults["desktop_packages"], *sound, *spec["packages"]}),
         "excludes": (role / "files/dpkg-excludes").read_text() + _other_languages(spec["locale"]),
@@ -87,7 +88,7 @@ def _debootstrap(folder: Path, inputs: Mapping[str, Any], progress: Progress) ->
     """The bulk of all packages is unpacked here, without a boot and without fsync."""
     suite, made = inputs["suite"], folder / "base.tar"
     progress(f"base: Debian {suite} with {len(inputs['packages'])} packages and what they need")
-    (folder / "debian.sources").write_text(mirror.sources(suite))
+    (folder / "debian.sources").write_text(mirror.sources(suite, inputs.get("mirror")))
     (folder / "dpkg.conf").write_text(inputs["excludes"] + "force-unsafe-io\n")
     with open(os.open(folder / "apt.conf", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         file.write(mirror.options())
