@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     # the loop
     lease_s: float = Field(15, gt=0)
     heartbeat_s: float = Field(5, gt=0)  # a third of the lease: two beats may be lost
-    poll_s: float = Field(1, gt=0)  # the safety net under the bells; nobody waits for it
+    poll_s: float = Field(2, gt=0)  # the safety net under the bells; nobody waits for it
     max_attempts: int = Field(6, ge=1)  # half a minute of back-off, then the session is `failed`
     look_threads: int = Field(4, ge=1)
     machine_threads: int = Field(16, ge=1)
