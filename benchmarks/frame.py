@@ -50,7 +50,13 @@ class Row:
     def to_json(self) -> dict[str, object]:
         kept = asdict(self) | {"ratio": self.ratio, "holds": self.holds}
         del kept["is_strict"]
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in kept.items()}
+        return {k: _rounded(v) for k, v in kept.items()}
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)  # JSON has no NaN
+    return value
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -60,11 +66,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def write(rows: Sequence[Row], about: dict[str, object]) -> Path:
-    """build/bench.json holds these rows; rows of other names it had stay."""
+    """build/bench.json holds these rows; rows of other names it had stay, if they have a value."""
     path = BUILD / "bench.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
     new = {row.name: row.to_json() for row in rows}
-    kept = [row for row in old if row["name"] not in new]
+    kept = [row for row in old if row["name"] not in new and row["value"] is not None]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"about": about, "rows": [*kept, *new.values()]}, indent=1) + "\n")
     return path
