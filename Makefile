@@ -28,8 +28,10 @@ check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, shell
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
 	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_FILES); else echo "shellcheck is not installed; shell files were not checked"; fi
 
-e2e: .venv/.dev ## Real desktops: RDP, screenshots, kill -9 at every kill point
+e2e: .venv/.dev ## Real LXD: its contract, desktops by RDP, screenshots, kill -9 at every kill point
 	@mkdir -p build
+	DAAS_CONTRACT=simulated $(BIN)/pytest -q tests/contract
+	DAAS_CONTRACT=lxd $(BIN)/pytest tests/contract
 	$(BIN)/pytest tests/e2e --junit-xml build/junit.xml $(ARGS)
 
 bench: .venv/.dev ## Measure, compare with the goals, write build/bench.json

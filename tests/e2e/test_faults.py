@@ -160,9 +160,13 @@ def test_sessions_wait_while_lxd_is_stopped_and_go_on_when_it_is_back(site: Prod
 def _failure(site: Product, name: str) -> str:
     """Why it failed; it may be gone already, for failed ones are not kept here."""
     site.wait_for(name, "failed", "deleting", "deleted", timeout_s=60.0)
-    said = [e["reason"] for e in site.events(name) if e["after"] == "failed"]
-    assert len(said) == 1, site.events(name)
-    return str(said[0])
+
+    def said() -> list[str]:
+        return [str(e["reason"]) for e in site.events(name) if e["after"] == "failed"]
+
+    # An event is seen once it is sealed, a moment after the status it tells of.
+    until(lambda: len(said()) == 1, 10.0, lambda: str(site.events(name)))
+    return said()[0]
 
 
 def _names(client: LxdClient) -> list[str]:
