@@ -52,7 +52,8 @@ exec 9>"/run/daas-$unit.lock" # one of us at a time; the daemon must not inherit
 flock -w 180 9 || fail "another lxd-up or lxd-down is at work for 3 minutes; see: ps ax | grep lxd-"
 
 # Not by the name alone: those who watch over its containers carry it, too.
-runs() { pgrep -f "^([^ ]*/)?$daemon( --|\$)" >/dev/null; }
+# Nor a dead one that nobody has reaped yet.
+runs() { pgrep -r D,R,S,T -f "^([^ ]*/)?$daemon( --|\$)" >/dev/null; }
 
 start_daemon() {
     if [ -d "/snap/$unit" ]; then
