@@ -107,15 +107,22 @@ def test_every_file_a_task_copies_is_there() -> None:
             assert (ROLE / "files" / name).exists() or (ROLE / "templates" / name).exists(), name
 
 
-def test_xfce_starts_its_parts_at_once_after_their_settings_and_without_compositing() -> None:
+def test_xfce_starts_all_its_parts_at_once_and_without_compositing() -> None:
     folder = ROLE / "files/xfce4/xfconf/xfce-perchannel-xml"
     session, windows = (
         (folder / "xfce4-session.xml").read_text(),
         (folder / "xfwm4.xml").read_text(),
     )
 
-    assert re.findall(r'_Priority" type="int" value="(\d+)"', session) == ["15", "20", "20", "20"]
-    assert re.findall(r'value="(\w+)"/>\s*</property>\s*<property name="Client0_P', session) == [
-        "xfsettingsd"
-    ]
+    assert re.findall(r'_Priority" type="int" value="(\d+)"', session) == ["15"] * 4
     assert 'name="use_compositing" type="bool" value="false"' in windows
+
+
+def test_the_look_does_not_depend_on_whether_the_settings_daemon_is_up_yet() -> None:
+    """Catches: a panel that starts before xfsettingsd, and keeps the wrong theme for good."""
+    xfce = (ROLE / "files/xfce4/xfconf/xfce-perchannel-xml/xsettings.xml").read_text()
+    gtk = (ROLE / "files/gtk-settings.ini").read_text()
+
+    for theirs, ours in (("ThemeName", "theme"), ("IconThemeName", "icon-theme")):
+        value = re.findall(f'name="{theirs}" type="string" value="([^"]+)"', xfce)
+        assert f"gtk-{ours}-name={value[0]}\n" in gtk
