@@ -4,7 +4,7 @@ They go with what they are about."""
 import threading
 import time
 
-from sqlalchemy import Index, delete, func, select
+from sqlalchemy import Index, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.orm import Session as Db
 
@@ -42,10 +42,6 @@ def after(db: Db, subject: str, line_id: int, limit: int = 500) -> list[LogLine]
     """What follows line `line_id` (0: from the start), in order."""
     wanted = (LogLine.subject == subject, LogLine.id > line_id)
     return list(db.scalars(select(LogLine).where(*wanted).order_by(LogLine.id).limit(limit)))
-
-
-def count(db: Db, subject: str) -> int:
-    return db.scalar(select(func.count()).where(LogLine.subject == subject)) or 0
 
 
 def forget(db: Db, subject: str) -> None:

@@ -42,10 +42,6 @@ class Steps:
         if self._is_live:
             self._bar.stop()
 
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._began
-
     def now(self, step: str, note: str = "", remaining_s: float | None = None) -> None:
         """`step` is being done; `note` says more, `remaining_s` is a guess for the whole work."""
         if step != self._step:

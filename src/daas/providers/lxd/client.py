@@ -138,10 +138,6 @@ class LxdClient:
         answer = self._send("POST", path, timeout_s, files=parts)
         return self.wait(answer["metadata"], timeout_s)
 
-    def get_file(self, name: str, path: str) -> bytes:
-        """Return a file's content. Absent where there is none."""
-        return self._raw("GET", _file_url(name, path), REQUEST_S).content
-
     def _put(self, name: str, path: str, kind: str, mode: int, content: bytes = b"") -> None:
         about = {"uid": "0", "gid": "0", "mode": f"{mode:04o}", "type": kind, "write": "overwrite"}
         headers = {f"{who}-{key}": value for who in WHO for key, value in about.items()}
