@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # what is made
-    provider: Literal["lxd", "simulated"] = "lxd"
+    provider: Literal["lxd", "proxmox", "simulated"] = "lxd"
     default_template: str = "debian-12-xfce"
     session_max_life_s: float | None = Field(None, gt=0, alias="DAAS_SESSION_MAX_LIFE")
     no_room: Literal["queue", "refuse"] = "queue"
@@ -75,6 +75,30 @@ class Settings(BaseSettings):
     lxd_addresses: str | None = None  # "10.88.0.100-10.88.0.250"; default: outside the DHCP range
     lxd_proxy_listen: str | None = None  # address of a proxied RDP port per desktop; None: direct
     lxd_proxy_port_base: int = Field(20000, ge=1024, le=65000)
+
+    # Proxmox VE, through Terraform
+    proxmox_token_id: str = ""  # "daas@pve!orchestrator"; both also from terraform.tfvars
+    proxmox_token_secret: SecretStr | None = None
+    proxmox_ca_file: Path | None = None  # of the API's certificate; default: the system's
+    proxmox_tls_insecure: bool = False
+    proxmox_nodes: str = ""  # "pve1,pve2"; default: all of the cluster
+    proxmox_vmids: str = "20000-29999"  # ours alone; others may be in it
+    proxmox_storage: str = ""  # of templates and clones; default: the first that can clone
+    proxmox_pool: str = ""
+    proxmox_bridge: str = "vmbr0"
+    proxmox_vlan: int | None = Field(None, ge=1, le=4094)
+    proxmox_addresses: str | None = None  # "10.0.0.50-10.0.0.250"; default: DHCP
+    proxmox_gateway: str | None = None  # "10.0.0.1/24", with proxmox_addresses
+    proxmox_full_clone: bool = False
+    terraform: str = "terraform"  # the program; "tofu" is as good
+    terraform_slots: int = Field(4, ge=1)  # processes at once, each 80 MB
+    tf_mirror: Path | None = None  # a folder of providers; default: the registry
+
+    # where desktops go
+    cpu_overcommit: float = Field(8, gt=0)  # virtual cores for each real one
+    spread_tenants: bool = False  # a tenant's desktops on as many nodes as possible
+    unreachable_s: float = Field(120, ge=0)  # a node is silent for so long
+    unreachable: Literal["keep", "replace"] = "keep"  # what its desktops' owners get
 
     # the simulated provider
     simulated_boot_s: float = Field(0.5, ge=0)
@@ -106,7 +130,7 @@ class Settings(BaseSettings):
             raise ValueError("use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME")
         return value or None
 
-    @field_validator("lxd_addresses")
+    @field_validator("lxd_addresses", "proxmox_addresses")
     @classmethod
     def _is_range(cls, value: str | None) -> str | None:
         if value:

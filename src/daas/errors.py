@@ -14,6 +14,7 @@ Every error this program raises on purpose. A message says what happened and wha
   - ConfigError                 a setting is wrong; the program does not start
   - StepFailed             500  a step gave up for good; the session becomes `failed`
     + NotOurs                   the machine does not bear our tag; it was left alone
+    + NumberTaken               a machine of somebody else has the number that we leased
     + TemplateMissing           the image is gone: build the template
     + Refused                   the hypervisor said no; holds what it said
     + Unsupported               this hypervisor cannot do that
@@ -21,6 +22,7 @@ Every error this program raises on purpose. A message says what happened and wha
 * NotYet                        not an error: waiting for `why`, look again in `after_s`
   - NoCapacity                  no node has room; the session queues
   - Unreachable                 the provider does not answer; no deadline runs meanwhile
+  - Congested                   a lock of the hypervisor was not to be had; fewer at once
 * LeaseLost                     another worker took this job over; drop what you were doing
 * Stopped                       the step was told to stop, and did
 """
@@ -85,6 +87,10 @@ class NotOurs(StepFailed):
     code = "not-ours"
 
 
+class NumberTaken(StepFailed):
+    code = "number-taken"
+
+
 class TemplateMissing(StepFailed):
     code = "template-missing"
 
@@ -116,6 +122,10 @@ class NoCapacity(NotYet):
 
 
 class Unreachable(NotYet):
+    pass
+
+
+class Congested(NotYet):
     pass
 
 

@@ -64,7 +64,7 @@ def test_the_rdp_port_answers_at_the_address_that_was_given(lab: Lab) -> None:
     name = new_name()
     spec = lab.spec(name)
 
-    reached = lab.ours.endpoints(lab.ours.ensure(name, spec, {}, nothing), 5.0)
+    reached = lab.ours.endpoints(lab.ours.ensure(name, spec, {}, nothing), 5.0, {})
 
     host = (spec.address or "127.0.0.1").split("/")[0]
     assert reached["rdp"] == f"{host}:3389" and reached["ssh"] == f"{host}:22"
@@ -186,7 +186,7 @@ def test_power_off_and_on_again_keeps_the_machine(lab: Lab) -> None:
     lab.ours.power(state, True)
 
     assert not was_on and lab.is_on(name)
-    assert lab.ours.endpoints(state, 5.0)["rdp"]
+    assert lab.ours.endpoints(state, 5.0, {})["rdp"]
 
 
 def test_a_restored_snapshot_brings_back_what_was_there(lab: Lab) -> None:
@@ -237,7 +237,7 @@ def test_ensure_killed_at_any_call_is_completed_by_the_next(lab: Lab) -> None:
         state = lab.ours.ensure(name, spec, saved, nothing)
 
         assert lab.names() - before == {name} and lab.is_on(name), points
-        assert lab.ours.endpoints(state, 5.0)["rdp"], points
+        assert lab.ours.endpoints(state, 5.0, {})["rdp"], points
         lab.ours.destroy(name, {})
         assert lab.names() == before, points
     assert points, "no call was ever interrupted"
@@ -269,7 +269,7 @@ def test_what_needs_a_machine_that_is_gone_says_so(lab: Lab) -> None:
         lambda: lab.ours.power(state, True),
         lambda: lab.ours.run(state, ["true"]),
         lambda: lab.ours.put(state, "/x", b"", 0o600),
-        lambda: lab.ours.endpoints(state, 0.1),
+        lambda: lab.ours.endpoints(state, 0.1, {}),
         lambda: lab.ours.snapshot(state, "one"),
     ):
         with pytest.raises((StepFailed, NotYet)):
@@ -284,7 +284,7 @@ def test_a_step_that_is_told_to_stop_does_not_wait_on(lab: Lab) -> None:
     token = process.stop.set(stop)
     try:
         with pytest.raises((Stopped, StepFailed, NotYet)):
-            lab.ours.endpoints(state, 30.0)
+            lab.ours.endpoints(state, 30.0, {})
     finally:
         process.stop.reset(token)
 

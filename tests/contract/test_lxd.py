@@ -89,7 +89,7 @@ def test_a_machine_that_never_opens_its_port_is_waited_for_and_then_not(lxd: Lxd
     started = time.monotonic()
 
     with pytest.raises(NotYet, match="RDP port"):
-        lxd.ours.endpoints({**state, "address": free}, 0.5)
+        lxd.ours.endpoints({**state, "address": free}, 0.5, {})
 
     assert 0.4 < time.monotonic() - started < 2.0
 
@@ -99,7 +99,7 @@ def test_a_machine_that_stopped_by_itself_is_a_failure_that_says_so(lxd: LxdLab)
     lxd.force_stop(name)
 
     with pytest.raises(StepFailed, match="stopped before"):
-        lxd.ours.endpoints(state, 10.0)
+        lxd.ours.endpoints(state, 10.0, {})
 
 
 def test_an_address_can_be_used_again_at_once(lxd: LxdLab) -> None:
@@ -110,7 +110,7 @@ def test_an_address_can_be_used_again_at_once(lxd: LxdLab) -> None:
         name, state = lxd.made(lxd.ours)
         started = time.monotonic()
 
-        lxd.ours.endpoints(state, 10.0)
+        lxd.ours.endpoints(state, 10.0, {})
 
         assert time.monotonic() - started < 1.0
         lxd.ours.destroy(name, state)
@@ -128,7 +128,7 @@ def test_a_proxied_port_leads_to_the_desktop_until_it_is_destroyed(lxd: LxdLab) 
     provider = lxd.provider(proxy_listen="0.0.0.0", proxy_port_base=14000)
     name, state = lxd.made(provider)
 
-    host, _, port = provider.endpoints(state, 5.0)["rdp"].partition(":")
+    host, _, port = provider.endpoints(state, 5.0, {})["rdp"].partition(":")
     socket.create_connection((host, int(port)), 2.0).close()
     provider.destroy(name, state)
 
@@ -148,7 +148,7 @@ def test_a_copy_that_was_never_started_is_made_again(lxd: LxdLab) -> None:
 
     state = lxd.ours.ensure(name, spec, {}, nothing)
 
-    assert lxd.ours.endpoints(state, 5.0)["rdp"]
+    assert lxd.ours.endpoints(state, 5.0, {})["rdp"]
 
 
 def test_a_copy_still_under_way_is_waited_for_and_not_made_twice(lxd: LxdLab) -> None:

@@ -3,13 +3,13 @@ and that no other worker is busy with the same machine."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from daas import db, process
 from daas.errors import NotOurs, NotYet, Refused, StepFailed, Stopped, Unreachable
-from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, Tag
+from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, Tag, silent
 
 Save = Callable[[State], None]
 
@@ -34,7 +34,9 @@ class FakeProvider:
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
-    def ensure(self, name: str, spec: Spec, state: State, save: Save) -> State:
+    def ensure(
+        self, name: str, spec: Spec, state: State, save: Save, note: Progress = silent
+    ) -> State:
         with self._called("ensure", name):
             state = {**state, "name": name, "address": spec.address or "10.9.9.9/16"}
             save(state)
@@ -44,7 +46,9 @@ class FakeProvider:
             self.specs[name] = spec
         return self._after("ensure", {**state, "node": spec.node})
 
-    def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
+    def endpoints(
+        self, state: State, timeout_s: float, personal: Mapping[str, bytes]
+    ) -> dict[str, str]:
         with self._called("endpoints", state["name"]):
             looks = self.looks[state["name"]] = self.looks.get(state["name"], 0) + 1
             if looks <= self.boots_after:
@@ -144,7 +148,9 @@ class Slow(FakeProvider):
 
 
 class NeverBoots(FakeProvider):
-    def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
+    def endpoints(
+        self, state: State, timeout_s: float, personal: Mapping[str, bytes]
+    ) -> dict[str, str]:
         raise NotYet(5.0, "RDP to answer")
 
 
@@ -220,7 +226,9 @@ class Meanwhile(FakeProvider):
 class TwoByTwo(FakeProvider):
     """Does each verb twice, as if its worker had died after the first time."""
 
-    def ensure(self, name: str, spec: Spec, state: State, save: Save) -> State:
+    def ensure(
+        self, name: str, spec: Spec, state: State, save: Save, note: Progress = silent
+    ) -> State:
         super().ensure(name, spec, state, save)
         return super().ensure(name, spec, state, save)
 

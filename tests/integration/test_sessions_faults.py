@@ -11,7 +11,7 @@ from daas.events import Event
 from daas.jobs import queue
 from daas.jobs.models import Job
 from daas.nodes.models import Node, Reservation
-from daas.providers.base import Tag
+from daas.providers.base import Tag, silent
 from daas.sessions import service
 from daas.sessions.service import Limits
 from daas.sessions.states import Desired
@@ -61,7 +61,7 @@ def outlive_the_lease(world):
     one comes back with what it has."""
 
     class Late(FakeProvider):
-        def ensure(self, name, spec, state, save):
+        def ensure(self, name, spec, state, save, note=silent):
             if not self.calls:
                 self.calls.append(("hang",))
                 world.pass_s(16)
@@ -257,7 +257,7 @@ def test_a_state_saved_before_a_crash_is_there_for_the_next_try(world):
     """Catches: provider_state written only at the end of a step."""
 
     class DiesAfterSave(FakeProvider):
-        def ensure(self, name, spec, state, save):
+        def ensure(self, name, spec, state, save, note=silent):
             if state:
                 return super().ensure(name, spec, state, save)
             save({"tfstate": 1})

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 State = dict[str, Any]  # JSON, opaque to all but the provider that made it
-Progress = Callable[[str], None]  # one line of a build's log
+Progress = Callable[[str], None]  # one line of a log
+
+
+def silent(line: str) -> None:
+    """A Progress that nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Size:
 @dataclass(frozen=True)
 class Spec:
     """What a machine is to be. `personal` are files by name, for /var/lib/daas/personal in the
-    guest, there before its first boot and readable by its root alone."""
+    guest, readable by its root alone: there before its first boot, or given by `endpoints`."""
 
     node: str
     image: str  # what `bake` returned
@@ -36,6 +40,7 @@ class Spec:
     tag: Tag
     address: str | None = None  # "10.88.0.50/24"; None where the network gives one
     gateway: str | None = None
+    number: int | None = None  # the VMID that is leased for it, where machines have numbers
     personal: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)  # the template's provider section
 
@@ -59,6 +64,12 @@ class NodeInfo:
     subnet: str | None = None  # "10.88.0.1/24": gateway and prefix; None: the network's own DHCP
     addresses: tuple[str, str] | None = None
     taken: frozenset[str] = frozenset()  # addresses in that range that somebody uses
+    foreign_mib: int = 0  # memory of machines here that are not ours
+    foreign_cpus: int = 0
+    foreign_numbers: frozenset[int] = frozenset()  # VMIDs that are not ours
+    # What can be cloned onto this host: image -> the storage whose lock a clone takes, the same
+    # word for all hosts that share it. None: every image, and no lock worth a queue.
+    images: Mapping[str, str] | None = None
     why: str = ""  # why it is not online
 
 
@@ -74,13 +85,24 @@ class Baking:
 
 
 class Provider(Protocol):
-    def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
+    def ensure(
+        self,
+        name: str,
+        spec: Spec,
+        state: State,
+        save: Callable[[State], None],
+        note: Progress = silent,
+    ) -> State:
         """A machine called `name` exists from `spec.image`, tagged as ours, running. Again
-        changes nothing. Calls `save` before each call that could leave something behind."""
+        changes nothing. Calls `save` before each call that could leave something behind.
+        NumberTaken if `spec.number` is somebody else's; Congested if a lock was not to be had."""
 
-    def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
+    def endpoints(
+        self, state: State, timeout_s: float, personal: Mapping[str, bytes]
+    ) -> dict[str, str]:
         """Return {"rdp": "host:port", "direct": …}, where people reach it and where we do, once
-        RDP accepts; waits up to `timeout_s` for that, then raises NotYet."""
+        RDP accepts; waits up to `timeout_s` for that, then raises NotYet. Gives the guest its
+        `personal` files where that was not possible before it ran; again changes nothing."""
 
     def run(self, state: State, args: list[str], stdin: str = "") -> str:
         """Run a command inside the guest; its output. Secrets go by stdin, never in args.
@@ -91,6 +113,10 @@ class Provider(Protocol):
 
     def power(self, state: State, on: bool) -> None:
         """The machine runs, or does not. Off asks the guest, and after a while insists."""
+
+    def hibernate(self, state: State) -> None:
+        """The machine is off and its memory on disk: `power` on goes on where it was.
+        Unsupported where the hypervisor cannot."""
 
     def snapshot(self, state: State, name: str) -> None: ...
     def restore(self, state: State, name: str) -> None: ...

@@ -3,12 +3,12 @@ and for developing it. Its machines live as long as their process does."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from daas import process
 from daas.errors import CommandFailed, NotOurs, NotYet, Refused, Stopped, TemplateMissing
-from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, Tag
+from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, Tag, silent
 
 BAKE_LINES = ("unpacking the base", "installing the desktop", "trimming it", "sealing it")
 
@@ -42,7 +42,14 @@ class SimulatedProvider:
         self._lock = threading.Lock()
         self._listeners: list[Callable[[str], None]] = []
 
-    def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
+    def ensure(
+        self,
+        name: str,
+        spec: Spec,
+        state: State,
+        save: Callable[[State], None],
+        note: Progress = silent,
+    ) -> State:
         address = (spec.address or "127.0.0.1").split("/")[0]
         state = {**state, "name": name, "nonce": spec.tag.nonce, "address": address}
         save(state)
@@ -60,7 +67,9 @@ class SimulatedProvider:
                 guest.is_on, guest.on_since = True, time.monotonic()
         return state
 
-    def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
+    def endpoints(
+        self, state: State, timeout_s: float, personal: Mapping[str, bytes]
+    ) -> dict[str, str]:
         guest = self._guest(state)
         left_s = guest.on_since + self.boot_s - time.monotonic()
         if process.stop.get().wait(min(max(left_s, 0.0), timeout_s)):
@@ -87,6 +96,9 @@ class SimulatedProvider:
         self._must_be_ours(state["name"], guest, state)
         if guest.is_on is not on:
             guest.is_on, guest.on_since = on, time.monotonic()
+
+    def hibernate(self, state: State) -> None:
+        self.power(state, False)
 
     def snapshot(self, state: State, name: str) -> None:
         guest = self._guest(state)

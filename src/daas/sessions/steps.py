@@ -77,7 +77,6 @@ def provision(step: Step) -> Learned:
         room = reservations.kept(db, s.name)
     if room is None or s.personal is None:
         raise StepFailed("It lost its place on the node; request a new one.")
-    files = Personal.from_json(vault.open(s.personal)).files
     spec = Spec(
         node=room.node,
         image=s.image,
@@ -85,17 +84,17 @@ def provision(step: Step) -> Learned:
         tag=Tag(vault.instance, s.name, s.nonce),
         address=room.address,
         gateway=room.gateway,
-        personal={name: text.encode() for name, text in files.items()},
+        personal=_files(step),
         options=s.options,
     )
-    state = step.provider.ensure(s.name, spec, s.provider_state, step.save)
+    state = step.provider.ensure(s.name, spec, s.provider_state, step.save, step.note)
     step.note(f"machine made from {s.image}")
     return {"provider_state": state}
 
 
 def wait_for_boot(step: Step) -> Learned:
     s = step.session
-    endpoints = step.provider.endpoints(s.provider_state, BOOT_WAIT_S)
+    endpoints = step.provider.endpoints(s.provider_state, BOOT_WAIT_S, _files(step))
     shown = step.tools.certificate_of(endpoints.get("direct", endpoints["rdp"]), BOOT_WAIT_S)
     if shown is not None and s.fingerprint and shown != s.fingerprint:
         raise StepFailed(
@@ -146,6 +145,14 @@ def destroy(step: Step) -> Learned:
             words = ("ours", "left alone", "system", str(error))
             events.record(db, f"machine/{s.name}", *words, s.tenant)
     return {"endpoints": None, "provider_state": {}, "node": None}
+
+
+def _files(step: Step) -> dict[str, bytes]:
+    """What the guest is to find in its personal folder."""
+    if not step.session.personal:
+        return {}
+    kept = Personal.from_json(step.tools.vault.open(step.session.personal))
+    return {name: text.encode() for name, text in kept.files.items()}
 
 
 def _wake(step: Step, session: str) -> None:

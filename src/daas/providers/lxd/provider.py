@@ -3,7 +3,7 @@ request that carries our tag; every call that could hurt one reads that tag firs
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from daas.errors import (
     StepFailed,
     Stopped,
     TemplateMissing,
+    Unsupported,
 )
-from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State
+from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, silent
 from daas.providers.lxd import machine, shared_usr
 from daas.providers.lxd.bake import Bakery
 from daas.providers.lxd.client import LxdClient
@@ -59,7 +60,14 @@ class LxdProvider:
         self._stop_s = stop_s
         self._bakery = Bakery(client, instance, self.place, ansible_dir)
 
-    def ensure(self, name: str, spec: Spec, state: State, save: Callable[[State], None]) -> State:
+    def ensure(
+        self,
+        name: str,
+        spec: Spec,
+        state: State,
+        save: Callable[[State], None],
+        note: Progress = silent,
+    ) -> State:
         state = {
             **state,
             "name": name,
@@ -74,7 +82,9 @@ class LxdProvider:
             self._set(name, "start")
         return state
 
-    def endpoints(self, state: State, timeout_s: float) -> dict[str, str]:
+    def endpoints(
+        self, state: State, timeout_s: float, personal: Mapping[str, bytes]
+    ) -> dict[str, str]:
         deadline = time.monotonic() + timeout_s
         self._give_files_to_vm(state)
         address = self._address(state)
@@ -107,6 +117,9 @@ class LxdProvider:
             self._set(state["name"], "start")
         elif not on and found["status"] != "Stopped":
             self._stop_gently(state["name"])
+
+    def hibernate(self, state: State) -> None:
+        raise Unsupported("A container's memory cannot be kept; stop the desktop instead.")
 
     def snapshot(self, state: State, name: str) -> None:
         self._must_exist(state)
