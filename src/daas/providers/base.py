@@ -40,9 +40,9 @@ class Spec:
     tag: Tag
     address: str | None = None  # "10.88.0.50/24"; None where the network gives one
     gateway: str | None = None
-    number: int | None = None  # the VMID that is leased for it, where machines have numbers
     personal: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)  # the template's provider section
+    number: int | None = None  # the VMID that is leased for it, where machines have numbers
 
 
 @dataclass(frozen=True)
