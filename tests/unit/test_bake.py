@@ -8,8 +8,8 @@ import yaml
 
 from daas.errors import Refused
 from daas.providers.base import Baking
+from daas.providers.images import image_name, variables
 from daas.providers.lxd import mirror, rootfs
-from daas.providers.lxd.bake import image_name, variables
 from daas.templates.document import TemplateDocument
 
 ROOT = Path(__file__).resolve().parents[2]

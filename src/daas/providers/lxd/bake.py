@@ -11,17 +11,17 @@ from tempfile import mkdtemp
 from typing import Any
 
 from daas.errors import NotOurs, NotYet, Refused, Stopped, Unsupported
+from daas.providers import playbook
 from daas.providers.base import Baking, Progress
-from daas.providers.lxd import machine, playbook, rootfs, shared_usr
+from daas.providers.images import image_name, variables
+from daas.providers.lxd import machine, rootfs, shared_usr
 from daas.providers.lxd.client import LxdClient
 from daas.providers.lxd.errors import Absent
 from daas.providers.lxd.machine import Json, Place
-from daas.providers.lxd.playbook import Host
+from daas.providers.playbook import Host
 
 GUEST = "/usr/local/lib/daas/guest"
 READY_S, SEAL_S = 60.0, 120.0
-# What of a template's policies the role knows by the same name, with `desktop_` before it.
-POLICIES = ("clipboard", "drives", "disconnected_limit_s", "idle_limit_s")
 # Lets us in by SSH with the key on stdin; prints the host key that we accept.
 LET_US_IN = """
 umask 077
@@ -168,29 +168,6 @@ class Bakery:
             found: Json = self.client.request("GET", f"/1.0/instances/{name}")
             return found
         return None
-
-
-def image_name(baking: Baking) -> str:
-    """Return the image of a template's version. Another installation on this LXD has its own of
-    the same template. LXD wants a host name, so there are no dots."""
-    template = baking.template.replace(".", "-")
-    return f"tmpl-{template}-{baking.version}-{baking.instance[:6]}"
-
-
-def variables(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a template's document in the words of our roles."""
-    layout, _, variant = spec["keyboard"].partition("+")
-    return {
-        "desktop_locale": spec["locale"],
-        "desktop_keyboard_layout": layout,
-        "desktop_keyboard_variant": variant,
-        "desktop_timezone": spec["timezone"],
-        "desktop_extra_packages": list(spec["packages"]),
-        "desktop_extra_roles": list(spec["roles"]),
-        "desktop_shares": list(spec["shares"]),
-        **{f"desktop_{key}": spec["policies"][key] for key in POLICIES if key in spec["policies"]},
-        **spec.get("variables", {}),
-    }
 
 
 def _options(baking: Baking) -> Mapping[str, Any]:
