@@ -21,9 +21,10 @@ test: .venv/.dev ## Unit and integration tests, on SQLite and on a PostgreSQL se
 	$(BIN)/pytest $(ARGS)
 
 check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, shell
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks simulator
+	$(BIN)/ruff check src tests benchmarks simulator
 	$(BIN)/mypy
+	cd simulator && ../$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
 	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_FILES); else echo "shellcheck is not installed; shell files were not checked"; fi

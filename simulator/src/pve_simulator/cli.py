@@ -1,0 +1,46 @@
+"""The command `pve-simulator`."""
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from pve_simulator.library import Simulator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="pve-simulator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_serve(commands.add_parser("serve", help="serve the API of a world until interrupted"))
+    options = parser.parse_args()
+    sys.exit(options.run(options))
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--world", type=Path, help="world file; without it one node, no VMs")
+    parser.add_argument("--port", type=int, default=8006, help="of the first node (0: any)")
+    parser.add_argument("--latencies", help="profile: real, measured, fast")
+    parser.add_argument("--guests", help="plain, lxd, or module:Class")
+    parser.add_argument("--seed", type=int, help="of all dice; the world file's otherwise")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    simulator = Simulator(
+        options.world,
+        latencies=options.latencies,
+        guests=options.guests,
+        seed=options.seed,
+        port=options.port,
+    )
+    for node in simulator.cluster.nodes:
+        print(f"{node:<10} {simulator.url_of(node)}")
+    print(f"{'ca':<10} {simulator.ca_file}")
+    print(f"{'token':<10} {simulator.token_id}={simulator.token_secret}", flush=True)
+    stopped.wait()
+    simulator.close()
+    return 0

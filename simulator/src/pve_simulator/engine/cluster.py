@@ -1,0 +1,124 @@
+"""The cluster: everything there is, and the simulated clock. The rest of the engine works on it."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import simpy
+
+from pve_simulator.api import Failed, Steps
+from pve_simulator.engine.faults import Faults
+from pve_simulator.engine.locks import Locks
+from pve_simulator.engine.node import Node
+from pve_simulator.engine.stats import Stats
+from pve_simulator.engine.storage import Storages
+from pve_simulator.engine.tasks import Tasks
+from pve_simulator.engine.vm import Vm
+from pve_simulator.guests import Guest, Guests
+from pve_simulator.latency import Latencies
+
+log = logging.getLogger("pve_simulator")
+T = TypeVar("T")
+
+
+class Cluster:
+    """`env.now` are seconds since the simulation began; `unix_time` is what a clock shows."""
+
+    def __init__(self, latencies: Latencies, dice: random.Random, version: str) -> None:
+        self.env = simpy.Environment()
+        self.dice = dice
+        self.latencies = latencies
+        self.version = version  # 8.4.21
+        self.repoid = "2606ac850d46"
+        self.name: str | None = None  # None: a single node that never joined a cluster
+        self.has_stock_qemu = False
+        self.began_at = time.time()
+        self.nodes: dict[str, Node] = {}
+        self.vms: dict[int, Vm] = {}
+        self.mac_prefix = "BC:24:11"
+        self.locks = Locks(self.env, lambda: latencies.exactly("cfs_lock_poll"))
+        self.storages = Storages(self)
+        self.tasks = Tasks(self)
+        self.stats = Stats(self)
+        self.faults = Faults(self)
+        self.guests: Guests = Guests()
+        self.access: Any = None  # users, tokens and rights: `pve_simulator.access`
+        self.has_lost_quorum = False
+        self.leases: dict[str, int] = {}  # MAC to address, of the simulated DHCP server
+        self.crashes: list[str] = []
+        self.offload: Callable[[Callable[[], Any]], Steps[Any]] = _at_once
+
+    # -- time ----------------------------------------------------------------------------------
+
+    @property
+    def unix_time(self) -> float:
+        return self.began_at + self.env.now
+
+    def wait(self, latency: str, times: float = 1.0) -> simpy.Timeout:
+        return self.env.timeout(self.latencies(latency, times))
+
+    # -- looking up ----------------------------------------------------------------------------
+
+    @property
+    def is_quorate(self) -> bool:
+        if self.has_lost_quorum:
+            return False
+        alive = sum(node.is_online for node in self.nodes.values())
+        return len(self.nodes) < 2 or alive * 2 > len(self.nodes)
+
+    def need_quorum(self) -> None:
+        if not self.is_quorate:
+            raise Failed("cluster not ready - no quorum?")
+
+    def vm_on(self, node: str, vmid: int) -> Vm:
+        """The VM, if it is on this node. A VM elsewhere is as missing as one nowhere."""
+        vm = self.vms.get(vmid)
+        if vm is None or vm.node != node:
+            path = f"nodes/{node}/qemu-server/{vmid}.conf"
+            raise Failed(f"Configuration file '{path}' does not exist")
+        return vm
+
+    def write(self, vm: Vm) -> None:
+        """What is checked whenever a configuration file is written."""
+        if not self.is_quorate:
+            path = f"/etc/pve/nodes/{vm.node}/qemu-server/{vm.vmid}.conf"
+            suffix = self.dice.randrange(100, 999)
+            raise Failed(f"unable to open file '{path}.tmp.{suffix}' - Permission denied")
+
+    def remove(self, vm: Vm) -> None:
+        self.vms.pop(vm.vmid, None)
+        self.stats.forget(vm.vmid)
+        if self.access is not None:
+            self.access.vm_removed(vm.vmid)
+
+    def next_id(self) -> int:
+        return next(number for number in range(100, 10**9) if number not in self.vms)
+
+    def random_mac(self) -> str:
+        return ":".join([self.mac_prefix, *(f"{self.dice.randrange(256):02X}" for _ in range(3))])
+
+    def random_uuid(self) -> str:
+        text = f"{self.dice.getrandbits(128):032x}"
+        return "-".join([text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:]])
+
+    # -- guests --------------------------------------------------------------------------------
+
+    def new_guest(self, vm: Vm) -> Guest:
+        return self.guests.make(self, vm)
+
+    # -- what must not happen ------------------------------------------------------------------
+
+    def crashed(self, trace: str) -> None:
+        """The simulator itself has a fault. Kept, so that closing it fails the test."""
+        log.error("the simulator has a fault:\n%s", trace)
+        self.crashes.append(trace)
+
+
+def _at_once(work: Callable[[], T]) -> Steps[T]:
+    yield from ()
+    return work()
+
+
+__all__ = ["Cluster"]
