@@ -7,7 +7,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export PYTHON PROVIDER
 
-SHELL_FILES := $(wildcard deploy/bootstrap deploy/clean deploy/demo deploy/*.sh deploy/lxd-* .ci/run)
+SHELL_FILES := $(wildcard deploy/bootstrap deploy/clean deploy/demo deploy/*.sh deploy/lxd-* deploy/terraform-* .ci/run)
 
 .PHONY: help demo test check e2e bench dev clean contract-incus lock
 
@@ -20,13 +20,14 @@ demo: ## From nothing to a desktop: installs, serves, builds, asks for one (PROV
 test: .venv/.dev ## Unit and integration tests, on SQLite and on a PostgreSQL server of their own
 	$(BIN)/pytest $(ARGS)
 
-check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, shell
+check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, Terraform, shell
 	$(BIN)/ruff format --check src tests benchmarks simulator
 	$(BIN)/ruff check src tests benchmarks simulator
 	$(BIN)/mypy
 	cd simulator && ../$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
+	deploy/terraform-check
 	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_FILES); else echo "shellcheck is not installed; shell files were not checked"; fi
 
 e2e: .venv/.dev ## Real LXD: its contract, desktops by RDP, screenshots, kill -9 at every kill point
