@@ -25,6 +25,8 @@ check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, Terraform, 
 	$(BIN)/ruff check src tests benchmarks simulator
 	$(BIN)/mypy
 	cd simulator && ../$(BIN)/mypy
+	$(BIN)/ruff check --extension yaml:python ansible/inventory/inventory.yaml # by its shebang
+	$(BIN)/ruff format --check --extension yaml:python ansible/inventory/inventory.yaml
 	$(BIN)/lint-imports
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
 	deploy/terraform-check

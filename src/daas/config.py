@@ -29,7 +29,7 @@ V1 = {  # field: the name of version 1.0
 CLIENT_VARIABLES = {"DAAS_URL", "DAAS_TOKEN", "DAAS_TOKEN_FILE", "DAAS_ENV_FILE"}
 # What deploy/ and the Makefile read.
 TOOL_VARIABLES = {"DAAS_LXD_SUBNET", "DAAS_LXD_POOL_GIB", "DAAS_LXD_LOG_DIR", "DAAS_CONTRACT"}
-TOOL_PREFIXES = ("DAAS_DEMO_", "DAAS_TEST_", "DAAS_BENCH_")
+TOOL_PREFIXES = ("DAAS_DEMO_", "DAAS_TEST_", "DAAS_BENCH_", "DAAS_INVENTORY_")
 
 
 class Settings(BaseSettings):
