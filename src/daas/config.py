@@ -139,6 +139,14 @@ class Settings(BaseSettings):
                 raise ValueError("write it as FIRST-LAST, e.g. 10.88.0.100-10.88.0.250")
         return value or None
 
+    @field_validator("proxmox_vmids")
+    @classmethod
+    def _is_number_range(cls, value: str) -> str:
+        first, _, last = value.partition("-")
+        if not (first.isdecimal() and last.isdecimal() and 100 <= int(first) <= int(last)):
+            raise ValueError("write it as FIRST-LAST from 100 on, e.g. 20000-29999")
+        return value
+
     @model_validator(mode="after")
     def _off_loopback_is_deliberate(self) -> Self:
         if self.listen not in LOOPBACK and self.auth != "none":
@@ -158,6 +166,11 @@ class Settings(BaseSettings):
     def lxd_range(self) -> tuple[str, str] | None:
         first, _, last = (self.lxd_addresses or "").partition("-")
         return (first, last) if first else None
+
+    @property
+    def proxmox_vmid_range(self) -> tuple[int, int]:
+        first, _, last = self.proxmox_vmids.partition("-")
+        return int(first), int(last)
 
     @property
     def secrets_dir(self) -> Path:

@@ -51,9 +51,11 @@ def init(settings: Settings, with_token: bool = True) -> Made:
 def prepare(db: Db, settings: Settings) -> None:
     """What each start makes sure of: tenant, cluster, templates; and their standing jobs."""
     tenants.make(db, tenants.DEFAULT)
-    row = upsert(db, Cluster).values(name=CLUSTER, kind=settings.provider)
-    kind = {"kind": settings.provider}
-    db.execute(row.on_conflict_do_update(index_elements=["name"], set_=kind))
+    has_numbers = settings.provider == "proxmox"
+    first, last = settings.proxmox_vmid_range if has_numbers else (None, None)
+    known = {"kind": settings.provider, "first_number": first, "last_number": last}
+    row = upsert(db, Cluster).values(name=CLUSTER, **known)
+    db.execute(row.on_conflict_do_update(index_elements=["name"], set_=known))
     templates.import_folder(db, settings.templates_dir)
     queue.wake(db, "node", CLUSTER, Lane.LOOK, Priority.REFILL)
     queue.wake(db, "sweep", settings.provider, Lane.BULK, Priority.REFILL)

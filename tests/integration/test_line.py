@@ -8,11 +8,12 @@ from sqlalchemy import Select
 from daas.errors import NoCapacity
 from daas.nodes import reservations
 from daas.nodes.models import Node, Reservation
+from daas.nodes.placement import Need, Policy
 from daas.nodes.reservations import reserve
 from daas.sessions import queries
 from daas.sessions.states import Desired
 from support.databases import on_postgresql
-from support.world import ADA
+from support.world import ADA, settings
 
 RANGE = {"subnet": "10.8.0.1/24", "first_address": "10.8.0.10", "last_address": "10.8.0.59"}
 
@@ -24,7 +25,7 @@ def small(world, count=1, mib=1024, **kw):
 
 def place(world, session, mib=1024, cluster="small"):
     with world.database.transaction() as db:
-        return reserve(db, session, cluster, mib)
+        return reserve(db, session, cluster, Need(mib))
 
 
 def fifty_at_once(world):
@@ -123,7 +124,7 @@ def full(world, waiting=3):
 
 def test_a_session_waits_for_room_and_gets_it(world):
     first, second, third, _ = full(world)
-    assert world.load(second).waiting_for == "room for 1024 MiB on a node of small"
+    assert world.load(second).waiting_for == "room for 1024 MiB on a node of small: memory (n0)"
     assert world.load(third).waiting_for == "its turn: 1 before it wait for room"
     world.delete(first)
     world.drain_until(lambda: world.load(second).status == "ready")
@@ -213,3 +214,64 @@ def test_a_stopped_session_keeps_its_room(world):
     world.want(name, Desired.STOPPED)
     world.drain()
     assert [r.session for r in world.all(Reservation)] == [name]
+
+
+# ---- who may go before whom, and why one waits
+
+
+def test_one_whose_template_is_nowhere_does_not_block_the_line(world):
+    """Catches: a template that was deleted by hand stops every desktop of the installation."""
+    small(world, 1, 4096, images={"tmpl": "local"})
+    with world.database.transaction() as db:
+        stuck = reserve(db, "stuck", "small", Need(512, image="lost"))
+        room = reserve(db, "after", "small", Need(512, image="tmpl"))
+
+    assert "template not reachable (n0)" in stuck.why
+    assert (room.node, room.storage) == ("n0", "local")
+
+
+def test_fifty_at_once_are_spread_evenly(world):
+    small(world, 5, 99_999)
+    world.race(50, lambda i: place(world, f"s{i}", mib=256))
+    on = [r.node for r in world.all(Reservation)]
+    assert {on.count(f"n{i}") for i in range(5)} == {10}
+
+
+def test_a_tenants_desktops_are_spread_where_policy_says_so(world):
+    small(world, 2, 4096)
+    world.add(Node(name="big", cluster="small", memory_mib=99_999))
+    policy = Policy(spread_tenants=True)
+    with world.database.transaction() as db:
+        rooms = [reserve(db, f"s{i}", "small", Need(16, tenant="acme"), policy) for i in range(3)]
+        other = reserve(db, "other", "small", Need(16, tenant="evil"), policy)
+
+    assert {room.node for room in rooms} == {"n0", "n1", "big"} and other.node == "big"
+
+
+def test_a_node_in_maintenance_or_at_its_limit_takes_none_and_says_so(world):
+    small(world, 1, 4096, is_maintenance=True)
+    world.add(Node(name="n1", cluster="small", memory_mib=4096, max_desktops=1))
+    assert place(world, "a", mib=16).node == "n1"
+    assert place(world, "b", mib=16).why.endswith(": in maintenance (n0); limit (n1)")
+
+
+def test_what_a_session_waits_for_is_on_it(world):
+    world.settings = settings(data_dir=world.data_dir, cpu_overcommit=1)
+    small(world, 1, 4096, cpus=1, images={"image-debian-1": "local"})
+    first, second = world.ask(cluster="small", mib=16), world.ask(cluster="small", mib=16)
+    for _ in range(4):
+        world.work()
+    waits = world.load(second).waiting_for or world.load(first).waiting_for
+    assert waits == "room for 16 MiB on a node of small: cpu (n0)"
+
+
+def test_when_a_large_one_goes_the_first_of_each_kind_are_woken(world):
+    """Catches: four that wait for another template stand before all others, and each of these
+    waits for its next look."""
+    small(world, 1, 1024, images={"a": "local"})
+    for i in range(6):
+        world.add(Reservation(session=f"lost{i}", cluster="small", memory_mib=1, image="b"))
+    world.add(Reservation(session="fits", cluster="small", memory_mib=1, image="a"))
+    with world.database.reading() as db:
+        line = reservations.next_in_line(db, "small")
+    assert line == ["lost0", "lost1", "lost2", "lost3", "fits"]

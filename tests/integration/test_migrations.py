@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 import daas.db
 from daas import tenants
 from daas.db import Database
+from daas.nodes.models import Cluster, Node, Reservation
 from daas.tables import METADATA
 
 
@@ -114,3 +117,45 @@ def test_some_that_migrate_at_once_do_not_break_it(database):
 
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert difference(database) == []
+
+
+ROOM_OF_1_1 = """INSERT INTO clusters (name, kind) VALUES ('local', 'lxd');
+INSERT INTO nodes (cluster, name, is_online, why, cpus, memory_mib, taken)
+    VALUES ('local', 'here', true, '', 4, 8192, '[]'),
+    ('local', 'gone', false, 'away', 4, 8192, '[]');
+INSERT INTO reservations (session, cluster, node, memory_mib, address)
+    VALUES ('desktop-aaaaaa', 'local', 'here', 1024, '10.0.0.9'), ('lost', 'local', NULL, 1, NULL);
+INSERT INTO sessions (name, nonce, tenant, created_by, is_shared, cluster, template,
+        template_version, image, size, cpus, memory_mib, disk_gib, reserve_mib, options, status,
+        status_since, desired, created_at, version, is_password_given, provider_state)
+    VALUES ('desktop-aaaaaa', 'n', 'acme', 'ada', false, 'local', 'debian', 1, 'image-1', 'small',
+        2, 1024, 8, 1024, '{}', 'ready', 1.0, 'running', 1.0, 1, false, '{}')"""
+
+
+def test_an_installation_of_1_1_is_upgraded_with_what_it_holds(database):
+    """Catches: NOT NULL columns without a value for the rows that are there already, and desktops
+    that take no cores because placement never heard of them."""
+    if database.is_sqlite:
+        Path(database.engine.url.database).parent.mkdir()
+    migrate(database, "upgrade", "0001")
+    with database.engine.begin() as connection:
+        for statement in ROOM_OF_1_1.split(";"):
+            connection.execute(text(statement))
+    database.migrate()
+    with database.transaction() as db:
+        placed = db.scalars(select(Reservation).where(Reservation.node == "here")).one()
+        here, gone = (db.get_one(Node, ("local", name)) for name in ("here", "gone"))
+        cluster = db.get_one(Cluster, "local")
+
+    assert (placed.cpus, placed.image, placed.tenant) == (2, "image-1", "acme")
+    assert (here.foreign_mib, here.foreign_numbers, here.images) == (0, [], None)
+    assert here.offline_since is None and gone.offline_since == pytest.approx(time.time(), abs=60)
+    assert (here.is_maintenance, cluster.first_number) == (False, None)
+
+
+def test_a_full_installation_can_go_back_to_1_1(database):
+    """Catches: a table made anew in SQLite, whose keys others point at."""
+    test_an_installation_of_1_1_is_upgraded_with_what_it_holds(database)
+    migrate(database, "downgrade", "0001")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT name, kind FROM clusters")).one() == ("local", "lxd")

@@ -8,6 +8,7 @@ from flask import current_app
 from daas.config import Settings
 from daas.crypto import Vault
 from daas.db import Database
+from daas.nodes.placement import Policy
 from daas.sessions.service import Limits
 
 VERSION = version("daas-orchestrator")
@@ -31,6 +32,7 @@ class Core:
             max_sessions=self.settings.max_concurrent_sessions,
             max_life_s=self.settings.session_max_life_s,
             refuses_when_full=self.settings.no_room == "refuse",
+            placement=Policy(self.settings.cpu_overcommit, self.settings.spread_tenants),
         )
 
 

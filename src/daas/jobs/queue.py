@@ -3,6 +3,7 @@
 import os
 import socket
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,15 @@ DUE_IN_S = select(*_waiting, _held)
 def wake(db: Db, kind: str, key: str, lane: Lane, priority: Priority) -> None:
     """Ask for `key` to be looked at now. Asking twice is asking once, and there is no "later":
     a time to act at is a column of the thing itself, or it would be lost with the job."""
-    ask = upsert(db, Job).values(
-        kind=kind, key=key, lane=lane, priority=priority, run_at=now(), wakes=1
-    )
+    wake_all(db, kind, [key], lane, priority)
+
+
+def wake_all(db: Db, kind: str, keys: Collection[str], lane: Lane, priority: Priority) -> None:
+    """The same for many. In order, so that two who wake the same ones do not deadlock."""
+    if not keys:
+        return
+    alike = {"kind": kind, "lane": lane, "priority": priority, "run_at": now(), "wakes": 1}
+    ask = upsert(db, Job).values([{**alike, "key": key} for key in sorted(keys)])
     sooner = case((Job.run_at < ask.excluded.run_at, Job.run_at), else_=ask.excluded.run_at)
     again = {"run_at": sooner, "wakes": Job.wakes + 1, "lane": lane, "priority": priority}
     db.execute(ask.on_conflict_do_update(index_elements=["kind", "key"], set_=again))

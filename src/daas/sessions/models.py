@@ -51,6 +51,7 @@ class Session(Base):
     expires_at: Mapped[float | None]
     version: Mapped[int] = mapped_column(default=1)  # bumped by each change that a reader can see
     node: Mapped[str | None]
+    replaced_by: Mapped[str | None]  # the session its owner got when its node was lost
     provider_state: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # opaque to us
     endpoints: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     fingerprint: Mapped[str | None]  # SHA-256 of the certificate that its RDP port shows

@@ -184,8 +184,8 @@ def _forget(db: Db, session: Session, now_s: float) -> None:
     reservations.release(db, session.name)
     logs.forget(db, f"session/{session.name}")
     db.execute(delete(IdempotencyKey).where(IdempotencyKey.session == session.name))
-    for name in reservations.next_in_line(db, session.cluster):
-        queue.wake(db, "session", name, Lane.LOOK, Priority.PERSON)
+    line = reservations.next_in_line(db, session.cluster)
+    queue.wake_all(db, "session", line, Lane.LOOK, Priority.PERSON)
 
 
 def _settle(db: Db, job: Job, session: Session, now_s: float, after_s: float = 0.0) -> None:

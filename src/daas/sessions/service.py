@@ -24,6 +24,7 @@ from daas.errors import (
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.nodes import reservations
+from daas.nodes.placement import DEFAULT, Need, Policy
 from daas.sessions.models import LIVE, IdempotencyKey, Session
 from daas.sessions.states import DEADLINE_S, Desired, Status, urgency
 from daas.templates.service import Recipe
@@ -39,6 +40,7 @@ class Limits:
     max_sessions: int = 10
     max_life_s: float | None = None
     refuses_when_full: bool = False
+    placement: Policy = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def request(db: Db, actor: Actor, wish: Wish, limits: Limits, vault: Vault) -> t
     if again := _asked_before(db, actor, wish) or (wish.reuse and _running(db, actor, wish)):
         return again, False
     _check_quota(db, tenant, limits)
-    _check_room(db, wish, limits)
+    _check_room(db, wish, limits, tenant.name)
     life = [s for s in (wish.life_s, limits.max_life_s) if s is not None]
     expires_at = (_now(db) + min(life)) if life else None
     session = wish.pool and _claim_warm(db, actor, wish, expires_at)
@@ -192,10 +194,11 @@ def _check_quota(db: Db, tenant: tenants.Tenant, limits: Limits) -> None:
         )
 
 
-def _check_room(db: Db, wish: Wish, limits: Limits) -> None:
-    recipe = wish.recipe
+def _check_room(db: Db, wish: Wish, limits: Limits, tenant: str) -> None:
+    recipe, size = wish.recipe, wish.recipe.size
+    need = Need(size.reserve_mib, size.cpus, recipe.image, tenant)
     if limits.refuses_when_full and not reservations.has_room(
-        db, recipe.cluster, recipe.size.reserve_mib
+        db, recipe.cluster, need, limits.placement
     ):
         raise NoRoom("No node has room for this desktop now; try again in a while.")
 

@@ -14,6 +14,7 @@ from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
 from daas.nodes import reservations
+from daas.nodes.placement import Need, Policy
 from daas.providers.base import Provider, Size, Spec, State, Tag
 from daas.sessions import personal
 from daas.sessions.models import Session
@@ -56,14 +57,16 @@ class Step:
 
 def place(step: Step) -> Learned:
     """Room and an address are kept for it; what will be its own is made."""
-    s = step.session
+    s, settings = step.session, step.work.settings
+    need = Need(s.reserve_mib, s.cpus, s.image, s.tenant)
+    policy = Policy(settings.cpu_overcommit, settings.spread_tenants)
     with step.work.transaction() as db:
-        room = reservations.reserve(db, s.name, s.cluster, s.reserve_mib)
+        room = reservations.reserve(db, s.name, s.cluster, need, policy)
         behind = reservations.next_in_line(db, s.cluster, 1)
     if isinstance(room, NoCapacity):
         raise room
-    if behind:  # it is first now: there may be room for it, too
-        _wake(step, behind[0])
+    for name in behind:  # it is first now: there may be room for it, too
+        _wake(step, name)
     step.note(f"placed on {room.node}" + (f" as {room.address}" if room.address else ""))
     learned: Learned = {"node": room.node}
     if s.personal is None:
@@ -84,6 +87,7 @@ def provision(step: Step) -> Learned:
         tag=Tag(vault.instance, s.name, s.nonce),
         address=room.address,
         gateway=room.gateway,
+        number=room.number,
         personal=_files(step),
         options=s.options,
     )
