@@ -1,9 +1,16 @@
-"""Who asks, and what may they do. A first version: any token or user of the world may do all."""
+"""Who asks, and what may they do: users, tokens, tickets, roles, ACL and pools of a cluster."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pve_simulator.api import Request, Unauthorized
+from pve_simulator.access import sections
+from pve_simulator.access.directory import ROOT, Directory, Token
+from pve_simulator.access.login import Login
+from pve_simulator.access.rules import Rules, refused
+from pve_simulator.access.versions import rule_of
+from pve_simulator.api import Failed, Request
+from pve_simulator.schema import find
 
 if TYPE_CHECKING:
     from pve_simulator.dispatch import Call
@@ -22,54 +29,88 @@ class Identity:
 
 
 class Access:
-    """Users, tokens, ACL and pools of a cluster."""
+    """`directory` holds what there is; the rest asks it."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
-        self.tokens: dict[str, str] = {}  # "root@pam!tf" to its secret
-        self.pool_members: dict[str, set[int]] = {}
+        self.major = int(cluster.version.split(".")[0])
+        self.directory = Directory(self.major)
+        self.login = Login(self.directory, lambda: cluster.unix_time)
 
     def add_token(self, token_id: str, secret: str) -> None:
         """A token of full rights."""
-        self.tokens[token_id] = secret
+        user, _, name = token_id.partition("!")
+        self.directory.users[user].tokens[name] = Token(secret, privsep=0, is_hidden=True)
 
     def authenticate(self, request: Request) -> Identity:
         """Who sent this request; 401 where nobody can be made out."""
-        header = request.headers.get("authorization", "")
-        scheme, _, value = header.partition("=")
-        if scheme != "PVEAPIToken":
-            raise Unauthorized("No ticket")
-        token_id, _, secret = value.partition("=")
-        if self.tokens.get(token_id) != secret:
-            raise Unauthorized("Authentication failed!")
-        return Identity(token_id)
+        return Identity(self.login.authenticate(request))
 
     def authorize(self, call: "Call") -> None:
         """What the schema of the endpoint demands; 403 without it."""
+        method, template = call.endpoint.method, call.endpoint.template
+        known = find(method, template)
+        if known and not known.allows_token and self.login.is_token(call.identity.name):
+            uri = call.request.path
+            raise refused(f"URI '{uri}' not available with API token, need proper ticket.\n")
+        rule = rule_of(method, template, self.major)
+        self.rules(call.identity).check_method(rule, call.params)
+
+    def rules(self, identity: Identity) -> Rules:
+        return Rules(self.directory, identity.name)
 
     def require(self, identity: Identity, path: str, *privileges: str) -> None:
         """All of these on this path, or 403 `Permission check failed (PATH, PRIVILEGE)`."""
+        self.rules(identity).all(path, privileges)
+
+    def require_any(self, identity: Identity, path: str, *privileges: str) -> None:
+        """One of these on this path, or 403 `Permission check failed (PATH, A|B)`."""
+        self.rules(identity).any(path, privileges)
 
     def has(self, identity: Identity, path: str, *privileges: str) -> bool:
         """Any of these on this path: what lists are filtered by."""
-        return True
+        return self.rules(identity).any(path, privileges, quiet=True)
 
-    def check_pool_exists(self, pool: str) -> None: ...
+    def is_root(self, identity: Identity) -> bool:
+        """Whether this is root@pam itself: a token of root is not."""
+        return identity.name == ROOT
+
+    def check_pool_exists(self, pool: str) -> None:
+        self.directory.need_pool(pool)
 
     def add_vm_to_pool(self, vmid: int, pool: str) -> None:
-        self.pool_members.setdefault(pool, set()).add(vmid)
+        self.directory.pools[pool].vms.add(vmid)
 
     def pool_of(self, vmid: int) -> str | None:
-        return next((pool for pool, ids in self.pool_members.items() if vmid in ids), None)
+        return self.directory.pool_of(vmid)
 
     def vm_removed(self, vmid: int) -> None:
-        for members in self.pool_members.values():
-            members.discard(vmid)
+        """A VM is gone: its pool forgets it. Its ACL goes only when the VM is destroyed."""
+        self.directory.remove_vm(vmid)
+
+    def change(self, what: str) -> "Change":
+        """Use as `with access.change("create user failed"):` around a change of user.cfg."""
+        return Change(self._cluster, what)
 
 
-def load(cluster: "Cluster", world: dict[str, Any]) -> Access:
-    """From the sections users, tokens, acl, roles, groups and pools of a world file."""
+class Change:
+    """The lock around user.cfg: what fails under it is told with what was to be done."""
+
+    def __init__(self, cluster: "Cluster", what: str, file: str = "user_cfg") -> None:
+        self._cluster, self._what, self._file = cluster, what, file
+
+    def __enter__(self) -> None:
+        if not self._cluster.is_quorate:
+            raise Failed(f"{self._what}: cfs-lock 'file-{self._file}' error: no quorum!")
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Only what is a plain die gets the prefix: 400 and 403 pass as they are.
+        if isinstance(error, Failed):
+            raise Failed(f"{self._what}: {error.message}") from error
+
+
+def load(cluster: "Cluster", world: Mapping[str, Any]) -> Access:
+    """From the sections users, tokens, acl, roles, groups, pools and realms of a world file."""
     access = Access(cluster)
-    for token in world.get("tokens", []):
-        access.add_token(token["id"], token["secret"])
+    sections.fill(access.directory, world, cluster.random_uuid)
     return access

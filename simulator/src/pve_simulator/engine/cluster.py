@@ -33,6 +33,7 @@ class Cluster:
         self.version = version  # 8.4.21
         self.repoid = "2606ac850d46"
         self.name: str | None = None  # None: a single node that never joined a cluster
+        self.config_version = 1  # of corosync.conf
         self.has_stock_qemu = False
         self.began_at = time.time()
         self.nodes: dict[str, Node] = {}
