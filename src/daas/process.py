@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -34,18 +34,22 @@ def run(
     stdin: bytes = b"",
     on_line: Callable[[str], None] | None = None,
     is_bound: bool = False,
+    grace_s: float | None = None,
+    holds: Sequence[int] = (),
 ) -> str:
     """Return the child's output once it has ended with 0, and hand each line to `on_line`
     meanwhile. CommandFailed otherwise; at `timeout_s`, or when the step is told to stop, the
     whole process group is interrupted and then killed (Stopped). `env` is added to ours, of
     which our own settings (DAAS_*: they hold secrets) are left out. With `is_bound` it is also
-    interrupted when we die, even by kill -9."""
+    interrupted when we die, even by kill -9. Between interrupt and kill it has `grace_s`. It
+    `holds` these descriptors of ours, and with them the locks on their files."""
     started = [*BOUND_TO_US, *args] if is_bound else args
-    with TemporaryFile() as given, _spawn(started, cwd, env, _filled(given, stdin)) as child:
+    with TemporaryFile() as given, _spawn(started, cwd, env, _filled(given, stdin), holds) as child:
         lines: list[str] = []
         reader = threading.Thread(target=_read, args=(child, lines, on_line), daemon=True)
         reader.start()
-        ended = _wait(child, time.monotonic() + timeout_s)
+        ended = _wait(child, time.monotonic() + timeout_s, GRACE_S if grace_s is None else grace_s)
+        _kill_group(child)
         reader.join(GRACE_S)
     output = "".join(lines)
     if not ended and stop.get().is_set():
@@ -80,6 +84,7 @@ def _spawn(
     cwd: str | Path | None,
     env: Mapping[str, str] | None,
     stdin: IO[bytes],
+    holds: Sequence[int],
 ) -> subprocess.Popen[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("DAAS_")}
     try:
@@ -93,6 +98,7 @@ def _spawn(
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=holds,
         )
     except FileNotFoundError as error:
         raise CommandFailed(
@@ -109,22 +115,28 @@ def _read(
             on_line(line.rstrip("\n"))
 
 
-def _wait(child: subprocess.Popen[str], deadline: float) -> bool:
-    """Return whether the child ended by itself; if not, its group is gone."""
+def _wait(child: subprocess.Popen[str], deadline: float, grace_s: float) -> bool:
+    """Return whether the child ended by itself; if not, it was made to."""
     while True:
         with suppress(subprocess.TimeoutExpired):
             child.wait(POLL_S)
             return True
         if stop.get().is_set() or time.monotonic() > deadline:
-            _end(child)
+            _end(child, grace_s)
             return False
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: subprocess.Popen[str], grace_s: float) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
-        child.wait(GRACE_S)
-    with suppress(ProcessLookupError):  # what the child itself started may still be there
-        os.killpg(child.pid, signal.SIGKILL)
+        child.wait(grace_s)
+    _kill_group(child)
     child.wait()
+
+
+def _kill_group(child: subprocess.Popen[str]) -> None:
+    """What the child itself started goes with it: a provider whose Terraform was killed would go
+    on making its machine."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

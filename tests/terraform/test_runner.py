@@ -1,0 +1,103 @@
+"""One machine's run: its state comes and goes, its words are read, its secrets are seen nowhere."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from daas import process
+from daas.errors import Stopped
+from daas.providers.terraform.errors import StateUnusable, TerraformFailed
+from support.terraform import SECRET, Site
+
+
+@pytest.fixture
+def site(terraform: Terraform) -> Site:
+    return Site(terraform)
+
+
+def test_outputs_come_back_and_the_state_is_kept(site):
+    outputs = site.apply()
+
+    assert outputs == {"vmid": 20000}
+    assert sorted(site.resources()) == ["desktop", "network"]
+
+
+def test_again_with_the_kept_state_changes_nothing(site):
+    site.apply()
+    serial = json.loads(site.state)["serial"]
+    outputs = site.apply(command="exit 1")  # it would fail if it were made anew
+
+    assert outputs == {"vmid": 20000}
+    assert json.loads(site.state)["serial"] == serial
+
+
+def test_what_the_state_knows_is_destroyed(site, tmp_path):
+    site.apply(last_words=f"touch {tmp_path}/gone")
+    site.destroy(last_words=f"touch {tmp_path}/gone")
+
+    assert site.resources() == []
+    assert (tmp_path / "gone").exists()
+
+
+def test_without_a_state_nothing_is_destroyed_nor_run(site):
+    site.destroy()
+
+    assert site.state is None
+    assert site.notes == []
+
+
+def test_a_failed_run_keeps_the_state_of_what_it_made(site):
+    with pytest.raises(TerraformFailed) as failed:
+        site.apply(command="echo no room; exit 3")
+
+    assert "network" in site.resources()
+    assert [d.summary for d in failed.value.diagnostics] == ["local-exec provisioner error"]
+    assert "no room" in failed.value.diagnostics[0].detail
+
+
+def test_progress_is_told_in_short_notes(site):
+    site.apply()
+
+    assert "terraform: creating terraform_data.desktop" in site.notes
+    assert "terraform: created terraform_data.desktop in 0 s" in site.notes
+
+
+def test_a_stopped_run_keeps_the_state_and_ends_soon(site):
+    flag = threading.Event()
+    token = process.stop.set(flag)
+    threading.Timer(1.5, flag.set).start()
+    with pytest.raises(Stopped):
+        site.apply(command="sleep 60")
+    process.stop.reset(token)
+
+    assert "network" in site.resources()
+
+
+def test_a_damaged_state_has_an_error_of_its_own_and_nothing_is_run(site):
+    site.state = '{"version": 4, "ser'
+    with pytest.raises(StateUnusable):
+        site.apply()
+
+    assert site.notes == []
+
+
+def test_a_run_leaves_no_directory(site, tmp_path):
+    site.apply()
+    with pytest.raises(TerraformFailed):
+        site.apply("desktop-bbbbbb", vmid="x")
+
+    assert list((tmp_path / "work/runs").iterdir()) == []
+
+
+def test_secrets_are_in_no_note_error_or_file(site, tmp_path):
+    leak = 'echo "$TF_VAR_token_secret"; cp -r . {0}; exit 1'.format(tmp_path / "copy")
+    with pytest.raises(TerraformFailed) as failed:
+        site.apply(command=leak)
+
+    told = [*site.notes, str(failed.value), failed.value.tail, repr(failed.value.diagnostics)]
+    files = [p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file()]
+    assert "**********" in failed.value.tail
+    assert not [text for text in [*told, *files, site.state or ""] if SECRET in text]
+    assert Path(tmp_path / "copy/daas.auto.tfvars.json").exists()
