@@ -13,7 +13,7 @@ from support.terraform import SECRET, Site
 
 
 @pytest.fixture
-def site(terraform: Terraform) -> Site:
+def site(terraform):
     return Site(terraform)
 
 
@@ -92,7 +92,7 @@ def test_a_run_leaves_no_directory(site, tmp_path):
 
 
 def test_secrets_are_in_no_note_error_or_file(site, tmp_path):
-    leak = 'echo "$TF_VAR_token_secret"; cp -r . {0}; exit 1'.format(tmp_path / "copy")
+    leak = f'echo "$TF_VAR_token_secret"; cp -r . {tmp_path}/copy; exit 1'
     with pytest.raises(TerraformFailed) as failed:
         site.apply(command=leak)
 
