@@ -28,38 +28,6 @@ def next_id(call: Call) -> str:
     return str(wanted)
 
 
-@endpoint("GET", "/cluster/status", protected=True)
-def status(call: Call) -> list[Row]:
-    """The cluster, if there is one, and which members are online."""
-    nodes = call.cluster.nodes
-    rows: list[Row] = []
-    if call.cluster.name:
-        rows.append(
-            {
-                "id": "cluster",
-                "type": "cluster",
-                "name": call.cluster.name,
-                "nodes": len(nodes),
-                "version": max(len(nodes), 1),
-                "quorate": int(call.cluster.is_quorate),
-            }
-        )
-    for node in nodes.values():
-        rows.append(
-            {
-                "id": f"node/{node.name}",
-                "type": "node",
-                "name": node.name,
-                "nodeid": node.number if call.cluster.name else 0,
-                "ip": node.address,
-                "level": "",
-                "online": int(node.is_online),
-                "local": int(node.name == call.request.entry),
-            }
-        )
-    return rows
-
-
 @endpoint("GET", "/cluster/options")
 def options(call: Call) -> Row:
     return {"keyboard": "en-us", "mac_prefix": call.cluster.mac_prefix}

@@ -97,5 +97,4 @@ def need(call: Call, privilege: str) -> None:
 
 def need_any(call: Call, *privileges: str) -> None:
     path = f"/vms/{call.params['vmid']}"
-    if not any(call.cluster.access.has(call.identity, path, name) for name in privileges):
-        raise Forbidden(f"Permission check failed ({path}, {'|'.join(privileges)})")
+    call.cluster.access.require_any(call.identity, path, *privileges)

@@ -192,7 +192,8 @@ class Faults:
     @control
     def expire_token(self, token: str) -> None:
         """A token (`root@pam!tf`) is no longer accepted."""
-        self._cluster.access.expire_token(token)
+        user, _, name = token.partition("!")
+        self._cluster.access.directory.users[user].tokens[name].expire = 1
 
     # -- VMs and storages ----------------------------------------------------------------------
 
