@@ -15,6 +15,8 @@ from daas.providers.base import Provider
 from daas.providers.lxd.client import LxdClient
 from daas.providers.lxd.machine import Place
 from daas.providers.lxd.provider import LxdProvider
+from daas.providers.proxmox.connect import connect
+from daas.providers.proxmox.provider import ProxmoxProvider
 from daas.providers.rdp import rdp_tls_fingerprint
 from daas.providers.simulated import SimulatedProvider
 from daas.sessions import queries
@@ -52,18 +54,24 @@ def tools(settings: Settings, vault: Vault) -> Tools:
     stock = KeyStock() if has_guests else OneKey()
     stock.start()
     return Tools(
-        providers=providers(settings, vault.instance),
+        providers=providers(settings, vault),
         vault=vault,
         stock=stock,
         certificate_of=_certificate_of if has_guests else _no_certificate,
     )
 
 
-def providers(settings: Settings, instance: str) -> Mapping[str, Provider]:
+def providers(settings: Settings, vault: Vault) -> Mapping[str, Provider]:
     """Providers by kind; none of them is spoken to yet."""
     if settings.provider == "simulated":
-        return {"simulated": _simulated(settings, instance)}
-    return {"lxd": lxd(settings, instance)}
+        return {"simulated": _simulated(settings, vault.instance)}
+    if settings.provider == "proxmox":
+        return {"proxmox": proxmox(settings, vault)}
+    return {"lxd": lxd(settings, vault.instance)}
+
+
+def proxmox(settings: Settings, vault: Vault) -> ProxmoxProvider:
+    return connect(settings, vault.instance, vault.seal, vault.open)
 
 
 def lxd(settings: Settings, instance: str) -> LxdProvider:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from daas.providers.proxmox.guest import bundle
+
 GUEST = Path(__file__).resolve().parents[2] / "ansible/roles/desktop-config/files/guest"
 HASH = "$2b$12$abcdefghijklmnopqrstuuJ1e5bJgOLyD3bmJ9V0o1cV7pNbWqK2e"
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nxrdp:x:101:101::/run/xrdp:/usr/sbin/nologin\n"
@@ -52,11 +54,11 @@ def personal(root: Path) -> Path:
     return personal
 
 
-def guest(root: Path, verb: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def guest(root: Path, verb: str, stdin: str = "", *more: str) -> subprocess.CompletedProcess[str]:
     """Run one verb. What only root may do, or what is not installed everywhere, is recorded."""
     programs = root.parent / "bin"
     programs.mkdir(exist_ok=True)
-    for name in ("chown", "chgrp", "hostname", "chpasswd"):
+    for name in ("chown", "chgrp", "hostname", "chpasswd", "systemctl"):
         fake = programs / name
         fake.write_text(f'#!/bin/sh\necho "{name} $*" >>"{root.parent}/calls"\ncat >/dev/null\n')
         fake.chmod(0o755)
@@ -65,7 +67,7 @@ def guest(root: Path, verb: str, stdin: str = "") -> subprocess.CompletedProcess
     install.chmod(0o755)
     env = {"PATH": f"{programs}:{os.environ['PATH']}", "DAAS_GUEST_ROOT": str(root)}
     shell = shutil.which("dash") or "sh"  # the guest's sh
-    args = [shell, str(GUEST), verb]
+    args = [shell, str(GUEST), verb, *more]
     return subprocess.run(args, env=env, input=stdin, capture_output=True, text=True, check=False)
 
 
@@ -169,3 +171,91 @@ def test_a_sealed_template_holds_nothing_personal(root: Path, personal: Path) ->
         "var/lib/daas/done",
     ):
         assert not (root / gone).exists(), gone
+
+
+@pytest.fixture
+def sealed(root: Path) -> Path:
+    """A copy of a template whose files come after its boot, booted."""
+    (root / "var/lib/daas/personal").rmdir()
+    assert guest(root, "seal", "", "await").returncode == 0
+    assert guest(root, "firstboot").returncode == 0
+    return root
+
+
+FILES = {
+    "hostname": b"desktop-abc123\n",
+    "tls.key": b"private\nkey: with a colon\n",
+    "tls.crt": b"certificate\n",
+    "ssh_host_ed25519_key": b"host key\n",
+    "ssh_host_ed25519_key.pub": b"public host key\n",
+    "user": f"ada:{HASH}\n".encode(),
+}
+
+
+def test_a_copy_that_awaits_its_files_boots_without_opening_rdp(sealed: Path) -> None:
+    """xrdp's units have the condition that `done` exists."""
+    assert not (sealed / "var/lib/daas/done").exists()
+    assert (sealed / "etc/xrdp/key.pem").read_text() == ""
+    for unit in ("xrdp", "xrdp-sesman"):
+        text = (GUEST.parent / f"systemd/{unit}.conf").read_text()
+        assert "ConditionPathExists=/var/lib/daas/done" in text
+
+
+def test_the_files_that_come_later_make_it_one_persons_desktop_and_open_rdp(sealed: Path) -> None:
+    done = guest(sealed, "personalize", bundle(FILES))
+
+    assert done.returncode == 0, done.stderr
+    assert (sealed / "etc/xrdp/cert.pem").read_text() == "certificate\n"
+    assert (sealed / "etc/xrdp/key.pem").read_text() == FILES["tls.key"].decode()
+    assert (sealed / "etc/ssh/ssh_host_ed25519_key").read_text() == "host key\n"
+    assert (sealed / "etc/hostname").read_text() == "desktop-abc123\n"
+    assert f"ada:{HASH}:" in (sealed / "etc/shadow").read_text()
+    assert (sealed / "var/lib/daas/personal").stat().st_mode & 0o777 == 0o700
+    assert (sealed / "var/lib/daas/personal/tls.key").stat().st_mode & 0o777 == 0o600
+    calls = (sealed.parent / "calls").read_text()
+    assert "systemctl --no-block start xrdp-sesman.service xrdp.service" in calls
+
+
+def test_files_that_come_twice_change_nothing_and_restart_nothing(sealed: Path) -> None:
+    guest(sealed, "personalize", bundle(FILES))
+    before = content(sealed)
+    (sealed.parent / "calls").unlink()
+
+    again = guest(sealed, "personalize", bundle({**FILES, "tls.crt": b"another\n"}))
+
+    assert again.returncode == 0 and content(sealed) == before
+    calls = (sealed.parent / "calls").read_text().splitlines()
+    assert calls == ["systemctl --no-block start xrdp-sesman.service xrdp.service"]
+
+
+@pytest.mark.parametrize("cut", range(0, 200, 7))
+def test_files_that_did_not_come_whole_open_nothing(sealed: Path, cut: int) -> None:
+    refused = guest(sealed, "personalize", bundle(FILES)[:cut])
+
+    assert refused.returncode == 1 and "not complete" in refused.stderr
+    assert not (sealed / "var/lib/daas/done").exists()
+    assert guest(sealed, "personalize", bundle(FILES)).returncode == 0
+    assert (sealed / "etc/xrdp/cert.pem").read_text() == "certificate\n"
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", ".hidden", "a/b", "a b"])
+def test_no_file_lands_elsewhere(sealed: Path, name: str) -> None:
+    before = content(sealed)
+
+    refused = guest(sealed, "personalize", f"{name}:root\n.\n")
+
+    assert refused.returncode == 1 and "not a file name" in refused.stderr
+    assert content(sealed) == before
+
+
+def test_without_a_certificate_rdp_stays_closed(sealed: Path) -> None:
+    refused = guest(sealed, "personalize", bundle({"hostname": b"desktop-abc123\n"}))
+
+    assert refused.returncode == 1 and "no tls.key" in refused.stderr
+    assert not (sealed / "var/lib/daas/done").exists()
+
+
+def test_sealing_again_without_await_gives_a_template_that_makes_its_own(sealed: Path) -> None:
+    assert guest(sealed, "seal").returncode == 0
+
+    assert not (sealed / "var/lib/daas/await").exists()

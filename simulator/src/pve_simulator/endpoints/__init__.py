@@ -2,32 +2,24 @@
 
 from pve_simulator.endpoints import (
     access,
-    agent,
     cluster,
     config,
-    ha,
     nodes,
     pools,
     qemu,
-    snapshots,
     status,
-    storage,
     tasks,
     users,
 )
 
 __all__ = [
     "access",
-    "agent",
     "cluster",
     "config",
-    "ha",
     "nodes",
     "pools",
     "qemu",
-    "snapshots",
     "status",
-    "storage",
     "tasks",
     "users",
 ]
