@@ -32,6 +32,13 @@ TOOL_VARIABLES = {"DAAS_LXD_SUBNET", "DAAS_LXD_POOL_GIB", "DAAS_LXD_LOG_DIR", "D
 TOOL_PREFIXES = ("DAAS_DEMO_", "DAAS_TEST_", "DAAS_BENCH_", "DAAS_INVENTORY_")
 
 
+def desktop_module(folder: Path = ROOT / "terraform") -> Path:
+    """An installation of version 1.0, which has its secrets there, keeps its module; a new one
+    gets the provider that is better kept."""
+    is_v1 = (folder / "ephemeral/terraform.tfvars").exists()
+    return folder / ("ephemeral" if is_v1 else "ephemeral-bpg")
+
+
 class Settings(BaseSettings):
     """Units are in the names. A bad value or an unknown `DAAS_*` stops the program."""
 
@@ -44,7 +51,7 @@ class Settings(BaseSettings):
         "production", alias="FLASK_ENV"
     )
     orchestrator_port: int = Field(5000, ge=1, le=65535, alias="ORCHESTRATOR_PORT")
-    terraform_dir: Path = Field(ROOT / "terraform/ephemeral", alias="TERRAFORM_DIR")
+    terraform_dir: Path = Field(default_factory=desktop_module, alias="TERRAFORM_DIR")
     ansible_dir: Path = Field(ROOT / "ansible", alias="ANSIBLE_DIR")
     proxmox_url: str = Field("", alias="PROXMOX_URL")
     max_concurrent_sessions: int = Field(10, ge=0, alias="MAX_CONCURRENT_SESSIONS")
@@ -171,14 +178,6 @@ class Settings(BaseSettings):
     def proxmox_vmid_range(self) -> tuple[int, int]:
         first, _, last = self.proxmox_vmids.partition("-")
         return int(first), int(last)
-
-    @property
-    def module_dir(self) -> Path:
-        """The desktop module: version 1.0's where that was set up or chosen, else the new one."""
-        is_default = self.terraform_dir == Settings.model_fields["terraform_dir"].default
-        is_used = (self.terraform_dir / "terraform.tfvars").exists()
-        new = self.terraform_dir.with_name("ephemeral-bpg")
-        return new if is_default and not is_used else self.terraform_dir
 
     @property
     def secrets_dir(self) -> Path:

@@ -39,6 +39,8 @@ TRANSACTIONS = {
     "reconcile._look": "look",
     "steps.place": "place",
     "Step.save": "save",
+    "Gates._enter": "enter",
+    "Gates._leave": "leave",
     "reconcile._one_step": "conclude",
 }
 

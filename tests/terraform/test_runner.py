@@ -9,7 +9,7 @@ import pytest
 from daas import process
 from daas.errors import Stopped
 from daas.providers.terraform.errors import StateUnusable, TerraformFailed
-from support.terraform import SECRET, Site
+from support.terraform import MODULE, NAME, SECRET, Site
 
 
 @pytest.fixture
@@ -101,3 +101,42 @@ def test_secrets_are_in_no_note_error_or_file(site, tmp_path):
     assert "**********" in failed.value.tail
     assert not [text for text in [*told, *files, site.state or ""] if SECRET in text]
     assert Path(tmp_path / "copy/daas.auto.tfvars.json").exists()
+
+
+TFVARS = """
+token_secret = "of-the-file-1c9b7b1e"
+last_words   = <<EOT
+true
+EOT
+"""
+
+
+@pytest.fixture
+def v1(module):
+    """A module with the secrets beside it, as version 1.0 had them."""
+    (module / "main.tf").write_text(
+        MODULE + 'output "secret_length" { value = nonsensitive(length(var.token_secret)) }'
+    )
+    (module / "terraform.tfvars").write_text(TFVARS)
+    (module / "terraform.tfvars").chmod(0o600)
+
+
+def test_values_beside_the_module_are_used_and_copied_nowhere(site, v1, tmp_path):
+    copy = f"cp -r {tmp_path}/work {tmp_path}/copy"
+    variables = {"vmid": 20000, "command": copy}
+    outputs = site.terraform.apply(NAME, variables, {}, None, site.keep, site.notes.append)
+
+    files = [p.read_text(errors="replace") for p in (tmp_path / "copy").rglob("*") if p.is_file()]
+    assert outputs["secret_length"] == len("of-the-file-1c9b7b1e")
+    assert not [text for text in [*files, *site.notes, site.state] if "1c9b7b1e" in text]
+
+
+def test_the_environment_wins_over_values_beside_the_module(site, v1, monkeypatch):
+    monkeypatch.setenv("TF_VAR_token_secret", "of-the-service")
+    ours = site.terraform.apply(NAME, {"vmid": 1}, {}, None, site.keep, site.notes.append)
+    given = site.terraform.apply(
+        NAME, {"vmid": 1}, {"token_secret": "given"}, site.state, site.keep, site.notes.append
+    )
+
+    assert ours["secret_length"] == len("of-the-service")
+    assert given["secret_length"] == len("given")

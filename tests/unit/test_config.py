@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from daas.config import Settings, load
+from daas.config import Settings, desktop_module, load
 from daas.errors import ConfigError
 
 V1 = {
@@ -24,6 +24,19 @@ def test_the_variables_of_version_1_0_keep_their_names_and_defaults(name):
     assert str(getattr(load({name: value}), field)) in (value, value + ".0")
     if default is not None:
         assert getattr(load({}), field) == default
+
+
+def test_an_installation_of_version_1_0_keeps_its_module_and_a_new_one_gets_the_better(tmp_path):
+    (tmp_path / "ephemeral").mkdir()
+    new = desktop_module(tmp_path)
+    (tmp_path / "ephemeral/terraform.tfvars").write_text('token_secret = "x"')
+    kept = desktop_module(tmp_path)
+
+    assert (new.name, kept.name) == ("ephemeral-bpg", "ephemeral")
+
+
+def test_the_module_in_use_is_there():
+    assert (load({}).terraform_dir / "main.tf").is_file()
 
 
 def test_a_variable_of_version_1_0_has_no_second_name():

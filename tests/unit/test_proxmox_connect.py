@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daas.config import ROOT, Settings, load
+from daas.config import Settings, load
 from daas.errors import ConfigError
 from daas.providers.proxmox import connect
 from daas.providers.proxmox.client import Client
@@ -114,8 +114,3 @@ def test_insecure_is_said_at_start_and_only_then(
 
 def test_the_secret_is_in_no_text_of_ours(tmp_path: Path) -> None:
     assert SECRET not in repr(connect.access(settings(tmp_path)))
-
-
-def test_new_installations_use_the_new_module_and_old_ones_keep_theirs(tmp_path: Path) -> None:
-    assert load({}).module_dir == ROOT / "terraform/ephemeral-bpg"
-    assert load({"TERRAFORM_DIR": str(tmp_path)}).module_dir == tmp_path

@@ -99,8 +99,17 @@ class Unanswered(ApiError):
         super().__init__(595, message, has_body=False)
 
 
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, with how many there are: `total` stands beside `data`."""
+
+    rows: list[Any]
+    total: int
+
+
 def ok(data: Any) -> Response:
-    return Response(200, "OK", JSON, json.dumps({"data": data}))
+    body = {"data": data.rows, "total": data.total} if isinstance(data, Page) else {"data": data}
+    return Response(200, "OK", JSON, json.dumps(body))
 
 
 def refusal(error: ApiError) -> Response:

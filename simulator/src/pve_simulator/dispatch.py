@@ -1,5 +1,6 @@
 """The way of one request: faults, login, rights, the right node, parameters, the function."""
 
+import contextlib
 import inspect
 import traceback
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pve_simulator.api import (
     refusal,
 )
 from pve_simulator.engine.cluster import Cluster
+from pve_simulator.engine.holds import Dropped
 from pve_simulator.engine.node import Node
 from pve_simulator.engine.tasks import Task
 from pve_simulator.engine.vm import Vm
@@ -60,11 +62,13 @@ class Call:
 def answer(cluster: Cluster, request: Request) -> Steps[Response]:
     """Take the time that the request takes, and give its answer. Never raises."""
     held = cluster.faults.count(request)
-    yield from held.before()
     try:
-        cluster.faults.storm(request)
+        yield from held.before()
+        cluster.faults.raise_storm(request)
         data = yield from _serve(cluster, request)
         response = data if isinstance(data, Response) else ok(data)
+    except Dropped:
+        response = refusal(Unanswered("Connection reset"))
     except ApiError as error:
         if error.delay_s:
             yield cluster.wait("auth_delay")
@@ -72,8 +76,9 @@ def answer(cluster: Cluster, request: Request) -> Steps[Response]:
     except Exception as error:
         cluster.crashed(traceback.format_exc())
         response = refusal(ApiError(500, f"simulator error: {error!r}"))
-    yield from held.after()
     cluster.faults.answered(held, response)
+    with contextlib.suppress(Dropped):
+        yield from held.after()
     return response
 
 

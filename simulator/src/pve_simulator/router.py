@@ -48,6 +48,8 @@ def find(method: str, path: str) -> Match:
     if found is not None and method in found["/"]:
         chosen: Endpoint = found["/"][method]
         names = [part for part in chosen.template.split("/") if part]
+        # A volume's name has slashes of its own: its parameter takes all that is left.
+        parts[len(names) - 1 :] = ["/".join(parts[len(names) - 1 :])]
         pairs = zip(names, parts, strict=True)
         return Match(chosen, {n[1:-1]: value for n, value in pairs if n.startswith("{")})
     raise ApiError(501, f"Method '{method} {path}' not implemented")
@@ -68,7 +70,13 @@ def _add(new: Endpoint) -> None:
     place.setdefault("/", {})[new.method] = new
 
 
+def _takes_rest(methods: dict[str, Endpoint]) -> bool:
+    return all(endpoint.template.endswith("/{volume}") for endpoint in methods.values())
+
+
 def _descend(place: dict[str, Any], parts: list[str]) -> dict[str, Any] | None:
+    if set(place) == {"/"} and place["/"] and _takes_rest(place["/"]):
+        return place
     # A literal segment wins over a parameter: /snapshot/{name}/config, /qemu/{vmid}/status.
     if not parts:
         return place if "/" in place else None

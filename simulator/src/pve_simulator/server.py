@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from multidict import CIMultiDict
 
+from pve_simulator import control
 from pve_simulator.api import Request, Response
 from pve_simulator.certificates import Authority
 from pve_simulator.clockwork import Clockwork
@@ -60,23 +61,23 @@ class Server:
 
     def in_thread(self, work: Callable[[], T]) -> T:
         """Run something in the server's thread, where alone the cluster may be touched."""
-        if threading.current_thread() is self._thread:
-            return work()
 
-        async def do() -> T:
+        def do() -> T:
             assert self._clockwork is not None
             self._clockwork.turn()
             result = work()
             self._clockwork.turn()
             return result
 
-        result: T = self._await(do())
+        if threading.current_thread() is self._thread:
+            return do()
+        result: T = self._await(_in_loop(do))
         return result
 
     def change_certificate(self) -> None:
         """From now on another authority's certificate is shown; `ca_file` stays the old one."""
         self._certify(Authority())
-        self._await(self._reopen_all())
+        self._spawn(self._reopen_all())
 
     def _await(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -140,11 +141,17 @@ class Server:
         self._tls.load_cert_chain(path)
 
     async def _serve(self, node: str, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith(control.PREFIX):
+            return await control.serve(self.cluster.faults, request)
         if not request.path.startswith(API):
             return web.Response(status=404, text="only /api2/json is simulated")
         parsed = await _parse(node, request)
         assert self._clockwork is not None
         return _render(await self._clockwork.run(answer(self.cluster, parsed)))
+
+
+async def _in_loop(work: Callable[[], T]) -> T:
+    return work()
 
 
 async def _parse(node: str, request: web.Request) -> Request:

@@ -182,6 +182,6 @@ def _add_vm(cluster: Cluster, spec: VmSpec) -> None:
     if spec.pool:
         cluster.access.add_vm_to_pool(vm.vmid, spec.pool)
     if spec.running:
-        guest = cluster.new_guest(vm)
-        guest.start()
-        vm.run = Run(cluster.nodes[vm.node].next_pid(), cluster.env.now, guest, dict(vm.config))
+        guest = cluster.guest_of(vm)
+        guest.start(is_resumed=True)
+        vm.run = Run(cluster.nodes[vm.node].next_pid(), cluster.env.now, dict(vm.config))

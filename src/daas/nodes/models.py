@@ -88,7 +88,7 @@ class Gate(Base):
     slots: Mapped[float]
     clone_s: Mapped[float]
     alone_s: Mapped[float | None]
-    left_at: Mapped[float | None]  # when one last left and others stayed behind at work
+    ceiling: Mapped[float]
 
 
 class Pass(Base):

@@ -12,13 +12,22 @@ from sqlalchemy.orm import Session as Db
 from daas import events, logs, process
 from daas.config import Settings
 from daas.db import now
-from daas.errors import DaasError, LeaseLost, NoCapacity, NotReady, NotYet, Stopped, Unreachable
+from daas.errors import (
+    Congested,
+    DaasError,
+    LeaseLost,
+    NoCapacity,
+    NotReady,
+    NotYet,
+    Stopped,
+    Unreachable,
+)
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
 from daas.jobs.work import Work
 from daas.log import bind
-from daas.nodes import reservations
+from daas.nodes import admission, reservations
 from daas.nodes.models import Cluster
 from daas.sessions.models import IdempotencyKey, Session
 from daas.sessions.states import (
@@ -165,6 +174,7 @@ def _move(
     session.waiting_for = session.paused_at = None
     if after in (Status.FAILED, Status.DELETING):
         reservations.leave_line(db, session.name)  # or all behind it would wait with it
+        admission.forget(db, session.name)
     if after is Status.READY:
         session.ready_at = session.ready_at or now_s
         if session.is_password_given:
@@ -208,7 +218,7 @@ def _note_wait(session: Session, wait: NotYet | None, now_s: float) -> None:
     if session.waiting_for != why:
         session.waiting_for = why
         session.version += 1
-    if isinstance(wait, Unreachable | NoCapacity):
+    if isinstance(wait, Unreachable | NoCapacity | Congested):
         session.paused_at = session.paused_at or now_s
     elif session.paused_at:
         session.deadline = session.deadline and session.deadline + now_s - session.paused_at

@@ -3,24 +3,27 @@ makes something true rather than doing something once. It returns the columns it
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import update
 
 from daas import crypto, events
-from daas.errors import NoCapacity, NotOurs, StepFailed
+from daas.errors import NoCapacity, NotOurs, NumberTaken, StepFailed
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
-from daas.nodes import reservations
+from daas.nodes import numbers, reservations
+from daas.nodes.admission import Admission, Door, Gates
 from daas.nodes.placement import Need, Policy
+from daas.nodes.reservations import Room
 from daas.providers.base import Provider, Size, Spec, State, Tag
 from daas.sessions import personal
 from daas.sessions.models import Session
 from daas.sessions.personal import KeyStock, Personal
 from daas.sessions.states import Status
 
+NUMBERS_TRIED = 10  # of machines, in one step: more that are taken is no accident
 BOOT_WAIT_S = 20.0  # one look at a booting guest; between two the thread may serve others
 
 Learned = dict[str, Any]
@@ -36,6 +39,7 @@ class Tools:
     vault: crypto.Vault
     stock: KeyStock
     certificate_of: Callable[[str, float], str | None]
+    admission: Admission = field(default_factory=Gates)
 
 
 @dataclass(frozen=True)
@@ -75,25 +79,67 @@ def place(step: Step) -> Learned:
 
 
 def provision(step: Step) -> Learned:
-    s, vault = step.session, step.tools.vault
+    s = step.session
     with step.work.database.reading() as db:
         room = reservations.kept(db, s.name)
     if room is None or s.personal is None:
         raise StepFailed("It lost its place on the node; request a new one.")
-    spec = Spec(
+    door = Door(s.cluster, room.storage, not s.provider_state) if room.storage else None
+    with step.tools.admission.inside(step.work, door):
+        state = _ensure(step, room)
+    step.note(f"machine made from {s.image}")
+    return {"provider_state": state}
+
+
+def _ensure(step: Step, room: Room) -> State:
+    """The machine is there, under the first of our numbers that nobody else has."""
+    s, newest = step.session, [step.session.provider_state]
+
+    def save(state: State) -> None:
+        newest.append(state)
+        step.save(state)
+
+    for _ in range(NUMBERS_TRIED):
+        try:
+            return step.provider.ensure(s.name, _spec(step, room), newest[-1], save, step.note)
+        except NumberTaken as taken:
+            room = replace(room, number=_another_number(step, taken))
+    raise StepFailed(
+        f"{NUMBERS_TRIED} numbers in a row belong to machines of others; "
+        "give us a range of our own (DAAS_PROXMOX_VMIDS)."
+    )
+
+
+def _spec(step: Step, room: Room) -> Spec:
+    s = step.session
+    return Spec(
         node=room.node,
         image=s.image,
         size=Size(s.cpus, s.memory_mib, s.disk_gib),
-        tag=Tag(vault.instance, s.name, s.nonce),
+        tag=Tag(step.tools.vault.instance, s.name, s.nonce),
         address=room.address,
         gateway=room.gateway,
         number=room.number,
         personal=_files(step),
         options=s.options,
     )
-    state = step.provider.ensure(s.name, spec, s.provider_state, step.save, step.note)
-    step.note(f"machine made from {s.image}")
-    return {"provider_state": state}
+
+
+def _another_number(step: Step, taken: NumberTaken) -> int | None:
+    """The number it had is remembered as somebody else's; it leases another."""
+    s = step.session
+    with step.work.transaction() as db:
+        cluster = reservations.lock(db, s.cluster)
+        if cluster is None or (old := numbers.of(db, s.name)) is None:
+            raise taken
+        numbers.give_up(db, s.name)
+        words = ("leased", "foreign", "system", str(taken))
+        events.record(db, f"number/{s.cluster}/{old}", *words)
+        number = numbers.lease(db, cluster, s.name)
+    if isinstance(number, NoCapacity):
+        raise number
+    step.note(f"{old} is somebody else's number; taking {number}")
+    return number
 
 
 def wait_for_boot(step: Step) -> Learned:

@@ -2,24 +2,32 @@
 
 from pve_simulator.endpoints import (
     access,
+    agent,
     cluster,
     config,
+    ha,
     nodes,
     pools,
     qemu,
+    snapshots,
     status,
+    storage,
     tasks,
     users,
 )
 
 __all__ = [
     "access",
+    "agent",
     "cluster",
     "config",
+    "ha",
     "nodes",
     "pools",
     "qemu",
+    "snapshots",
     "status",
+    "storage",
     "tasks",
     "users",
 ]

@@ -28,6 +28,17 @@ def next_id(call: Call) -> str:
     return str(wanted)
 
 
+@endpoint("GET", "/cluster/options")
+def options(call: Call) -> Row:
+    return {"keyboard": "en-us", "mac_prefix": call.cluster.mac_prefix}
+
+
+@endpoint("GET", "/cluster")
+def index(call: Call) -> list[Row]:
+    names = ("ha", "nextid", "options", "resources", "status", "tasks")
+    return [{"name": name} for name in names]
+
+
 @endpoint("GET", "/cluster/resources")
 def resources(call: Call) -> list[Row]:
     """Everything one may audit. Mostly as old as the last look."""

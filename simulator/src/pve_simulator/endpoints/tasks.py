@@ -1,18 +1,73 @@
-"""Tasks of a node: whether one still runs, how it ended, what it said."""
+"""Tasks of a node: whether one still runs, how it ended, what it said; and lists of them."""
 
 from typing import Any
 
-from pve_simulator.api import Invalid
+from pve_simulator.api import Invalid, Page
 from pve_simulator.dispatch import Call
 from pve_simulator.engine.tasks import Task
 from pve_simulator.router import endpoint
 
 Row = dict[str, Any]
+TASK = "/nodes/{node}/tasks/{upid}"
+RECENT = 25
 
 
-@endpoint("GET", "/nodes/{node}/tasks/{upid}/status")
-def task_status(call: Call) -> Row:
+@endpoint("GET", "/nodes/{node}/tasks")
+def list_tasks(call: Call) -> Page:
+    """Newest first; those that still run only with `source=active` or `all`."""
+    given = call.params.get
+    source = given("source", "archive")
+    tasks = [t for t in reversed(list(call.cluster.tasks)) if t.node == call.node.name]
+    running = [t for t in tasks if t.is_running and source in ("active", "all")]
+    ended = [t for t in tasks if not t.is_running and source != "active"]
+    found = [t for t in running + ended if _is_wanted(call, t)]
+    start, limit = int(given("start", 0)), int(given("limit", 50))
+    return Page([_row(task) for task in found[start : start + limit]], len(found))
+
+
+@endpoint("GET", "/cluster/tasks")
+def cluster_tasks(call: Call) -> list[Row]:
+    """The recent tasks of all nodes."""
+    tasks = [t for t in reversed(list(call.cluster.tasks)) if _may_see(call, t)]
+    return [_row(task) | {"saved": "0" if task.is_running else "1"} for task in tasks[:RECENT]]
+
+
+@endpoint("GET", TASK)
+def index(call: Call) -> list[Row]:
+    return [{"name": name} for name in ("status", "log")]
+
+
+@endpoint("GET", f"{TASK}/status", protected=True)
+def status(call: Call) -> Row:
     task = _task(call)
+    row: Row = _facts(task) | {"status": "running" if task.is_running else "stopped"}
+    if task.exit_status is not None:
+        row["exitstatus"] = task.exit_status
+    return row
+
+
+@endpoint("GET", f"{TASK}/log", protected=True)
+def log(call: Call) -> Page:
+    task = _task(call)
+    start, limit = int(call.params.get("start", 0)), int(call.params.get("limit", 50))
+    lines = [{"n": number, "t": text} for number, text in enumerate(task.log or ["no content"], 1)]
+    return Page(lines[start : start + limit] if limit else lines[start:], len(lines))
+
+
+@endpoint("DELETE", TASK, protected=True)
+def stop(call: Call) -> None:
+    task = _task(call, needs="Sys.Modify")
+    call.cluster.tasks.stop(task)
+
+
+def _row(task: Task) -> Row:
+    row = _facts(task)
+    if task.ended_at is not None:
+        row["endtime"] = task.ended_at
+    return row | {"status": task.exit_status or "RUNNING"}
+
+
+def _facts(task: Task) -> Row:
     row: Row = {
         "upid": task.upid,
         "node": task.node,
@@ -22,20 +77,40 @@ def task_status(call: Call) -> Row:
         "type": task.type,
         "id": task.id,
         "user": task.user,
-        "status": "running" if task.is_running else "stopped",
     }
-    if task.token:
-        row["tokenid"] = task.token
-    if task.exit_status is not None:
-        row["exitstatus"] = task.exit_status
-    return row
+    return row | ({"tokenid": task.token} if task.token else {})
 
 
-def _task(call: Call) -> Task:
+def _is_wanted(call: Call, task: Task) -> bool:
+    given = call.params.get
+    kind = "ok" if task.exit_status in (None, "OK") else "error"
+    if task.exit_status and task.exit_status.startswith("WARNINGS"):
+        kind = "warning"
+    kinds = str(given("statusfilter", "")).split(",") if given("statusfilter") else None
+    return (
+        _may_see(call, task)
+        and given("userfilter", "").lower() in task.user.lower()
+        and given("typefilter", task.type) == task.type
+        and str(given("vmid", task.id)) == task.id
+        and int(given("since", 0)) <= task.started_at <= int(given("until", task.started_at))
+        and (kind != "ok" or not given("errors"))
+        and (kinds is None or kind in kinds)
+    )
+
+
+def _may_see(call: Call, task: Task) -> bool:
+    is_own = call.identity.name in (task.user, f"{task.user}!{task.token}")
+    path = f"/nodes/{task.node}"
+    return is_own or call.cluster.access.has(call.identity, path, "Sys.Audit")
+
+
+def _task(call: Call, needs: str = "Sys.Audit") -> Task:
     upid = str(call.params["upid"])
     if not upid.startswith("UPID:"):
         raise Invalid(upid="unable to parse worker upid")
     task = call.cluster.tasks.find(upid)
     if task is None:
         raise Invalid(upid="no such task")
+    if call.identity.name not in (task.user, f"{task.user}!{task.token}"):
+        call.cluster.access.require(call.identity, f"/nodes/{task.node}", needs)
     return task

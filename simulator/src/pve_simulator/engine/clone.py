@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import simpy
+
 from pve_simulator.api import Failed, Invalid, Steps
 from pve_simulator.engine.properties import (
     NET,
@@ -16,7 +18,7 @@ from pve_simulator.engine.properties import (
     print_net,
 )
 from pve_simulator.engine.storage import CLOUDINIT_SIZE
-from pve_simulator.engine.tasks import Task
+from pve_simulator.engine.tasks import NODE_DIED, Task
 from pve_simulator.engine.vm import Config, Vm
 from pve_simulator.engine.volumes import Volume, print_size
 
@@ -94,6 +96,8 @@ def _copy(cluster: "Cluster", node: "Node", plan: Plan, task: Task) -> Steps[Non
             config[key] = print_drive({**drive, "file": volume.id, "size": print_size(volume.size)})
             new.config = config | {"lock": "clone"}
     except BaseException as error:
+        if isinstance(error, simpy.Interrupt) and error.cause == NODE_DIED:
+            raise  # nobody is left to clean up
         yield from _undo(cluster, new, made)
         if isinstance(error, Failed):
             raise Failed(f"clone failed: {error.message}") from error

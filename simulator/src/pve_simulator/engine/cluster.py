@@ -89,6 +89,7 @@ class Cluster:
             raise Failed(f"unable to open file '{path}.tmp.{suffix}' - Permission denied")
 
     def remove(self, vm: Vm) -> None:
+        """The configuration file is gone, and with it all that was known of the VM."""
         self.vms.pop(vm.vmid, None)
         self.stats.forget(vm.vmid)
         if self.access is not None:
@@ -106,8 +107,18 @@ class Cluster:
 
     # -- guests --------------------------------------------------------------------------------
 
-    def new_guest(self, vm: Vm) -> Guest:
-        return self.guests.make(self, vm)
+    def guest_of(self, vm: Vm) -> Guest:
+        """The guest of a VM; made at its first start, it lives as long as the VM."""
+        if vm.guest is None:
+            vm.guest = self.guests.make(self, vm)
+        return vm.guest
+
+    def with_guest(self, guest: Guest, work: Callable[[], T]) -> Steps[T]:
+        """Ask a guest something: at once, or in a thread if it is slow."""
+        if not guest.is_slow:
+            return work()
+        result: T = yield from self.offload(work)
+        return result
 
     # -- what must not happen ------------------------------------------------------------------
 

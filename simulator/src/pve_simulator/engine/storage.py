@@ -222,6 +222,8 @@ class Storages:
 
     def path(self, storage: Storage, volid: str) -> str:
         name = volid.split(":", 1)[1]
+        if base := parse_parent(volid):
+            name = name.removeprefix(f"{base.split(':', 1)[1]}/")
         if storage.type in FILE_TYPES:
             return f"{storage.options.get('path', '/var/lib/vz')}/images/{name}"
         return f"/dev/{storage.options.get('vgname', storage.id)}/{name}"

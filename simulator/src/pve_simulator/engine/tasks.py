@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pve_simulator.engine.node import Node
 
 
+NODE_DIED = "node died"
+
+
 @dataclass
 class Task:
     """A worker process of a node. `exit_status` is None while it runs."""

@@ -37,7 +37,6 @@ class Run:
 
     pid: int
     started_at: float
-    guest: "Guest"
     config: Config  # what the process was started with
     status: str = "running"  # or "paused"
 
@@ -54,6 +53,8 @@ class Vm:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     parent: str | None = None
     run: Run | None = None
+    guest: "Guest | None" = None  # made at the first start
+    executions: dict[int, Any] = field(default_factory=dict)  # commands in the guest, by pid
 
     @property
     def is_running(self) -> bool:

@@ -29,8 +29,12 @@ class Guest(Protocol):
 
     is_slow: bool
 
-    def start(self) -> None: ...
-    def stop(self, *, is_forced: bool) -> None: ...
+    def start(self, *, is_resumed: bool) -> None:
+        """Power on; `is_resumed`: with the memory it was saved with, so without a boot."""
+
+    def stop(self, *, is_saved: bool) -> None:
+        """Power off; `is_saved`: its memory was saved first."""
+
     def destroy(self) -> None: ...
     def is_agent_up(self) -> bool: ...
     def interfaces(self) -> list[dict[str, Any]]:

@@ -29,10 +29,11 @@ class PlainGuest:
         self.executed: list[list[str]] = []
         self._agent_at: float | None = None
 
-    def start(self) -> None:
-        self._agent_at = self._cluster.env.now + self._cluster.latencies("boot")
+    def start(self, *, is_resumed: bool) -> None:
+        boot_s = 0.0 if is_resumed else self._cluster.latencies("boot")
+        self._agent_at = self._cluster.env.now + boot_s
 
-    def stop(self, *, is_forced: bool) -> None:
+    def stop(self, *, is_saved: bool) -> None:
         self._agent_at = None
 
     def destroy(self) -> None:

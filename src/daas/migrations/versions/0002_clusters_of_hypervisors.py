@@ -83,7 +83,7 @@ def _make_tables() -> None:
         sa.Column("slots", sa.Double(), nullable=False),
         sa.Column("clone_s", sa.Double(), nullable=False),
         sa.Column("alone_s", sa.Double(), nullable=True),
-        sa.Column("left_at", sa.Double(), nullable=True),
+        sa.Column("ceiling", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["cluster"], ["clusters.name"]),
         sa.PrimaryKeyConstraint("cluster", "storage"),
     )

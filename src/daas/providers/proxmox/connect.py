@@ -46,7 +46,7 @@ def terraform(settings: Settings) -> Terraform:
     ca_file = settings.proxmox_ca_file
     return Terraform(
         settings.terraform,
-        settings.module_dir,
+        settings.terraform_dir,
         settings.data_dir / "terraform",
         settings.tf_mirror,
         settings.terraform_slots,
@@ -78,7 +78,7 @@ def place(settings: Settings) -> Place:
 
 
 def _token(settings: Settings) -> tuple[str, str]:
-    kept = tfvars.read(settings.module_dir) if settings.module_dir.is_dir() else {}
+    kept = tfvars.read(settings.terraform_dir) if settings.terraform_dir.is_dir() else {}
     given = settings.proxmox_token_secret
     token_id = settings.proxmox_token_id or _variable("token_id") or kept.get("token_id", "")
     secret = (given.get_secret_value() if given else "") or _variable("token_secret")
@@ -89,7 +89,7 @@ def _token(settings: Settings) -> tuple[str, str]:
                 f"DAAS_PROXMOX_TOKEN_{name} is not set: make a token on a node (pveum user token "
                 "add USER@REALM NAME), then set DAAS_PROXMOX_TOKEN_ID and "
                 "DAAS_PROXMOX_TOKEN_SECRET_FILE, or write token_id and token_secret into "
-                f"{settings.module_dir}/terraform.tfvars (mode 600)."
+                f"{settings.terraform_dir}/terraform.tfvars (mode 600)."
             )
     return token_id, secret
 

@@ -11,10 +11,12 @@ from typing import Any
 from daas.errors import ConfigError
 
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-SETTING = re.compile(r'[ \t]*"?([A-Za-z_][\w-]*)"?[ \t]*=[ \t]*')
-QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-HEREDOC = re.compile(r"<<-?([A-Za-z_]\w*)\r?\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
-COMMENT = re.compile(r"[ \t]*(?:#|//|/\*.*?\*/).*", re.DOTALL)
+QUOTED = r'"(?:[^"\\\n]|\\.)*"'
+HEREDOC = r"<<-?(?P<word>[A-Za-z_]\w*)\r?\n(?P<body>.*?)^[ \t]*(?P=word)[ \t]*$"
+COMMENT = re.compile(rf"({QUOTED}|{HEREDOC})|(?:#|//)[^\n]*|/\*.*?\*/", re.M | re.S)
+SETTING = re.compile(r'^[ \t]*"?(?P<name>[A-Za-z_][\w-]*)"?[ \t]*=[ \t]*', re.M)
+TEXT = re.compile(rf"(?P<quoted>{QUOTED})|{HEREDOC}", re.M | re.S)
+PIECE = re.compile(rf"{QUOTED}|[][{{}}()\n]|[^][{{}}()\n\"]+", re.S)
 
 
 def read(module_dir: Path) -> dict[str, str]:
@@ -50,43 +52,29 @@ def _of_json(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:
+    text = COMMENT.sub(lambda found: found[1] or "", text)
     at = 0
-    while at < len(text):
-        setting = SETTING.match(text, at)
-        if not setting:  # an empty line or a comment
-            at = _end_of_line(text, at)
-            continue
+    while setting := SETTING.search(text, at):
         value, at = _value(text, setting.end())
-        if value is not None:
-            yield setting[1], value
+        if value != "null":
+            yield setting["name"], value
 
 
-def _value(text: str, at: int) -> tuple[str | None, int]:
-    if quoted := QUOTED.match(text, at):
-        return json.loads(quoted[0].replace("$${", "${")), _end_of_line(text, quoted.end())
-    if heredoc := HEREDOC.match(text, at):
-        return heredoc[2], heredoc.end()
+def _value(text: str, at: int) -> tuple[str, int]:
+    """The value that begins there, and where it ends."""
+    if found := TEXT.match(text, at):
+        quoted = found["quoted"]
+        return json.loads(quoted.replace("$${", "${")) if quoted else found["body"], found.end()
     end = _end_of_expression(text, at)
-    bare = text[at:end].strip()
-    return (None if bare == "null" else bare), end
+    return text[at:end].strip(), end
 
 
 def _end_of_expression(text: str, at: int) -> int:
-    """A list or an object goes on over lines until its brackets are closed."""
+    """The end of the line; of a list or an object, which may go over lines, that of its last."""
     depth = 0
-    while at < len(text):
-        if quoted := QUOTED.match(text, at):
-            at = quoted.end()
-            continue
-        if text[at] == "#" or text.startswith("//", at):
-            return at if depth == 0 else _end_of_line(text, at)
-        depth += (text[at] in "[{(") - (text[at] in "]})")
-        if text[at] == "\n" and depth == 0:
-            return at
-        at += 1
+    while piece := PIECE.match(text, at):
+        depth += (piece[0] in "[{(") - (piece[0] in "]})")
+        if piece[0] == "\n" and depth == 0:
+            break
+        at = piece.end()
     return at
-
-
-def _end_of_line(text: str, at: int) -> int:
-    end = text.find("\n", at)
-    return len(text) if end < 0 else end + 1

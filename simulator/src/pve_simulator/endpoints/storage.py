@@ -1,0 +1,315 @@
+"""Storages: storage.cfg, what is on them, and what is put there."""
+
+import struct
+from typing import Any
+
+from pve_simulator.api import Failed, Invalid, Steps
+from pve_simulator.dispatch import Call
+from pve_simulator.engine.storage import Storage
+from pve_simulator.engine.tasks import Task
+from pve_simulator.engine.volumes import FILE_TYPES, Volume, parse_size
+from pve_simulator.router import endpoint
+
+Row = dict[str, Any]
+CFG = "/storage"
+ON_NODE = "/nodes/{node}/storage"
+ONE = f"{ON_NODE}/{{storage}}"
+CONTENT = f"{ONE}/content"
+VOLUME = f"{CONTENT}/{{volume}}"
+GIB = 1 << 30
+IMAGE_NAMES = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova")}
+UNSIZED = 2 * GIB  # what a download is taken for when nobody says
+
+
+# -- storage.cfg -------------------------------------------------------------------------------
+
+
+@endpoint("GET", CFG)
+def list_configs(call: Call) -> list[Row]:
+    kind = call.params.get("type")
+    return [
+        _config(storage)
+        for storage in call.cluster.storages
+        if kind in (None, storage.type) and _may_see(call, storage)
+    ]
+
+
+@endpoint("POST", CFG, protected=True)
+def add(call: Call) -> Row:
+    given = call.given()
+    storage_id, kind = str(given["storage"]), str(given["type"])
+    call.cluster.need_quorum()
+    if call.cluster.storages.find(storage_id):
+        raise Failed(f"create storage failed: storage ID '{storage_id}' already defined")
+    known = ("storage", "type", "content", "shared", "nodes", "disable")
+    size = call.node.disk
+    call.cluster.storages.add(
+        Storage(
+            storage_id,
+            kind,
+            _split(given.get("content", "images")),
+            bool(int(given.get("shared", 0))) or kind in ("nfs", "cifs", "cephfs", "rbd"),
+            size,
+            nodes=_split(given.get("nodes", "")),
+            is_enabled=not int(given.get("disable", 0)),
+            options={key: str(value) for key, value in given.items() if key not in known},
+        )
+    )
+    return {"storage": storage_id, "type": kind}
+
+
+@endpoint("GET", f"{CFG}/{{storage}}")
+def read_config(call: Call) -> Row:
+    return _config(call.cluster.storages.get(str(call.params["storage"])))
+
+
+@endpoint("PUT", f"{CFG}/{{storage}}", protected=True)
+def update_config(call: Call) -> Row:
+    storage = call.cluster.storages.get(str(call.params["storage"]))
+    given = call.given()
+    call.cluster.need_quorum()
+    if "content" in given:
+        storage.content = _split(given["content"])
+    if "nodes" in given:
+        storage.nodes = _split(given["nodes"])
+    if "disable" in given:
+        storage.is_enabled = not int(given["disable"])
+    return {"storage": storage.id, "type": storage.type}
+
+
+@endpoint("DELETE", f"{CFG}/{{storage}}", protected=True)
+def remove_config(call: Call) -> None:
+    call.cluster.need_quorum()
+    storage = call.cluster.storages.get(str(call.params["storage"]))
+    call.cluster.storages.remove(storage.id)
+
+
+# -- on a node ---------------------------------------------------------------------------------
+
+
+@endpoint("GET", ON_NODE, protected=True)
+def list_storages(call: Call) -> list[Row]:
+    given = call.params.get
+    wanted = set(_split(given("content", "")))
+    rows = []
+    for storage in call.cluster.storages.on(call.node.name):
+        if given("storage") not in (None, storage.id) or not _may_see(call, storage):
+            continue
+        if wanted and not wanted & set(storage.content):
+            continue
+        if given("enabled") and not storage.is_enabled:
+            continue
+        rows.append({"storage": storage.id} | _status(call, storage))
+    return rows
+
+
+@endpoint("GET", ONE)
+def index(call: Call) -> list[Row]:
+    return [{"subdir": name} for name in ("status", "content", "upload", "download-url")]
+
+
+@endpoint("GET", f"{ONE}/status", protected=True)
+def status(call: Call) -> Row:
+    return _status(call, call.cluster.storages.usable(str(call.params["storage"]), call.node.name))
+
+
+@endpoint("GET", CONTENT, protected=True)
+def content(call: Call) -> list[Row]:
+    storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
+    kind, vmid = call.params.get("content"), call.params.get("vmid")
+    return [
+        _volume(volume)
+        for volume in call.cluster.storages.volumes(storage.id, call.node.name)
+        if kind in (None, volume.content) and vmid in (None, volume.vmid)
+    ]
+
+
+@endpoint("POST", CONTENT, protected=True)
+def allocate(call: Call) -> Steps[str]:
+    given = call.params
+    storage = call.cluster.storages.usable(str(given["storage"]), call.node.name)
+    size = parse_size(str(given["size"]).removesuffix("B"))
+    if str(given["size"]).isdigit():
+        size = int(given["size"]) << 10  # kilobytes, when it has no unit
+    name = str(given["filename"]).rsplit(".", 1)[0]
+    volume = yield from call.cluster.storages.allocate(
+        storage, call.node.name, int(given["vmid"]), size or 0, given.get("format"), name=name
+    )
+    return volume.id
+
+
+@endpoint("GET", VOLUME, protected=True)
+def read_volume(call: Call) -> Row:
+    volume = _find(call)
+    storage = call.cluster.storages.get(volume.storage)
+    path = call.cluster.storages.path(storage, volume.id)
+    row = {"path": path, "size": volume.size, "used": volume.used, "format": volume.format}
+    return row | {"protected": 0}
+
+
+@endpoint("DELETE", VOLUME, protected=True, latency="fork")
+def delete_volume(call: Call) -> str:
+    volume_id = _full_id(call)
+    storage = call.cluster.storages.usable(volume_id.split(":")[0], call.node.name)
+    subject = f"{volume_id.split(':')[1]}@{storage.id}"
+
+    def work(task: Task) -> Steps[None]:
+        volume = call.cluster.storages.volume(volume_id, call.node.name)
+        if volume is None:
+            path = call.cluster.storages.path(storage, volume_id)
+            raise Failed(f"disk image '{path}' does not exist")
+        yield from call.cluster.storages.free(volume_id, call.node.name)
+        task.log.append(f"Removed volume '{volume_id}'")
+
+    return call.start("imgdel", subject, work)
+
+
+@endpoint("POST", f"{ONE}/upload", latency="fork")
+def upload(call: Call) -> str:
+    """A file in a multipart body; it is looked at, but only its size is kept."""
+    storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
+    kind, name = str(call.params["content"]), str(call.params["filename"])
+    _check_upload(storage, kind, name)
+    data = call.request.files.get("filename", b"")
+    if not data:
+        raise Failed("missing temporary file name")
+
+    def work(task: Task) -> Steps[None]:
+        yield call.cluster.wait("alloc")
+        _keep(call, storage, kind, name, _virtual_size(data), len(data))
+        task.log.append("finished file import successfully")
+
+    return call.start("imgcopy", "", work)
+
+
+@endpoint("POST", f"{ONE}/download-url", protected=True, latency="fork")
+def download(call: Call) -> str:
+    """Nothing is fetched: the file is there after a while. `#size=3G` in the URL says how large
+    the image is; a URL with `missing` in it is not found."""
+    storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
+    kind, name = str(call.params["content"]), str(call.params["filename"])
+    url = str(call.params["url"])
+    _check_upload(storage, kind, name)
+    if call.cluster.storages.volume(f"{storage.id}:{kind}/{name}", call.node.name):
+        raise Failed(f"refusing to override existing file '{name}'")
+
+    def work(task: Task) -> Steps[None]:
+        task.log.append(f"downloading {url} to {storage.id}:{kind}/{name}")
+        size = parse_size(url.partition("#size=")[2]) or UNSIZED
+        if "missing" in url:
+            yield call.cluster.wait("alloc")
+            raise Failed(f"download failed: 404 Not Found: {url}")
+        yield call.cluster.wait("download_per_gib", size / GIB)
+        _keep(call, storage, kind, name, size, size // 4)
+
+    return call.start("download", name, work)
+
+
+@endpoint("GET", "/nodes/{node}/query-url-metadata")
+def query_url(call: Call) -> Row:
+    url = str(call.params["url"])
+    if "missing" in url:
+        raise Failed("invalid server response: '404 Not Found'")
+    name = url.split("#")[0].rsplit("/", 1)[-1]
+    size = (parse_size(url.partition("#size=")[2]) or UNSIZED) // 4
+    return {"filename": name, "mimetype": "application/octet-stream", "size": size}
+
+
+def _keep(call: Call, storage: Storage, kind: str, name: str, size: int, used: int) -> None:
+    if call.cluster.storages.available(storage, call.node.name) < used:
+        raise Failed("import failed: No space left on device")
+    fmt = name.rsplit(".", 1)[-1]
+    volume = Volume(f"{storage.id}:{kind}/{name}", size, fmt, kind, used=used)
+    call.cluster.storages.put(volume, call.node.name)
+
+
+def _check_upload(storage: Storage, kind: str, name: str) -> None:
+    if storage.type not in FILE_TYPES:
+        raise Failed(f"can't upload to storage type '{storage.type}'")
+    if kind in IMAGE_NAMES and not name.endswith(IMAGE_NAMES[kind]):
+        complaint = (
+            "wrong file extension" if kind == "iso" else "invalid filename or wrong extension"
+        )
+        raise Invalid(filename=complaint)
+    if kind not in storage.content:
+        raise Failed(f"storage '{storage.id}' does not support '{kind}' content")
+
+
+def _virtual_size(data: bytes) -> int:
+    """The size of the disk in an image: what a qcow2's header says, else that of the file."""
+    if data[:4] == b"QFI\xfb" and len(data) >= 32:
+        return int(struct.unpack(">Q", data[24:32])[0])
+    return len(data)
+
+
+def _find(call: Call) -> Volume:
+    volume_id = _full_id(call)
+    volume = call.cluster.storages.volume(volume_id, call.node.name)
+    if volume is None:
+        raise Failed(f"volume '{volume_id}' does not exist")
+    return volume
+
+
+def _full_id(call: Call) -> str:
+    volume = str(call.params["volume"])
+    return volume if ":" in volume else f"{call.params['storage']}:{volume}"
+
+
+def _status(call: Call, storage: Storage) -> Row:
+    used = call.cluster.storages.used(storage, call.node.name)
+    available = call.cluster.storages.available(storage, call.node.name)
+    return {
+        "type": storage.type,
+        "content": ",".join(storage.content),
+        "shared": int(storage.is_shared),
+        "enabled": int(storage.is_enabled),
+        "active": int(storage.is_enabled),
+        "total": storage.total,
+        "used": storage.total if storage.is_full else used,
+        "avail": available,
+        "used_fraction": (storage.total - available) / storage.total if storage.total else 0,
+    }
+
+
+def _volume(volume: Volume) -> Row:
+    row: Row = {
+        "volid": volume.id,
+        "content": volume.content,
+        "format": volume.format,
+        "size": volume.size,
+        "used": volume.used,
+        "ctime": volume.created,
+    }
+    if volume.vmid is not None:
+        row["vmid"] = volume.vmid
+    if volume.parent:
+        row["parent"] = f"../{volume.parent.split(':')[1]}"
+    return row
+
+
+def _config(storage: Storage) -> Row:
+    row: Row = {
+        "storage": storage.id,
+        "type": storage.type,
+        "content": ",".join(storage.content),
+        "digest": "0" * 40,
+        **storage.options,
+    }
+    if storage.type == "dir":
+        row.setdefault("path", "/var/lib/vz")
+        row["shared"] = int(storage.is_shared)
+    if storage.nodes:
+        row["nodes"] = ",".join(storage.nodes)
+    return row | ({} if storage.is_enabled else {"disable": 1})
+
+
+def _may_see(call: Call, storage: Storage) -> bool:
+    path = f"/storage/{storage.id}"
+    return any(
+        call.cluster.access.has(call.identity, path, privilege)
+        for privilege in ("Datastore.Audit", "Datastore.AllocateSpace")
+    )
+
+
+def _split(text: Any) -> list[str]:
+    return [part for part in str(text).replace(";", ",").split(",") if part]
