@@ -52,9 +52,12 @@ class Terraform:
         slots: int,
         environment: Mapping[str, str],
     ):
-        self._program, self._module_dir, self._slots = program, module_dir, slots
+        # It runs in another directory than we do.
+        self._program = str(Path(found).resolve()) if (found := shutil.which(program)) else program
+        self._module_dir, self._slots = module_dir, slots
+        work_dir = work_dir.resolve()
         self._runs, self._locks = work_dir / "runs", work_dir / "slots"
-        self._golden = golden.Golden(program, module_dir, work_dir / "golden", mirror)
+        self._golden = golden.Golden(self._program, module_dir, work_dir / "golden", mirror)
         self._environment = dict(environment)
 
     def apply(
@@ -81,7 +84,8 @@ class Terraform:
         note: Progress,
     ) -> None:
         """What the state knows is gone; of a machine that it does not know this says nothing.
-        Keeps and raises as `apply` does."""
+        Keeps and raises as `apply` does. Stop the machine first: telmate believes a list that is
+        10 s old, and then tries to delete one that runs."""
         self._do(Errand("destroy", name, variables, secrets, state, keep, note))
 
     def _do(self, errand: Errand) -> dict[str, Any]:
