@@ -22,22 +22,22 @@ class Api:
     def on(self, node: str) -> "Api":
         return Api(self.sim, node)
 
-    def call(self, method: str, path: str, **params: Any) -> Response:
+    def call(self, method: str, path: str, /, **params: Any) -> Response:
         named = {key.replace("__", "-"): value for key, value in params.items()}
         path = path if path.startswith("/") else f"/nodes/{self.node}/{path}"
         return self.sim.call(method, path, named)
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         answer = self.call("GET", path, **params)
         assert answer.status == 200, answer.reason
         return answer.data
 
-    def refused(self, method: str, path: str, **params: Any) -> str:
+    def refused(self, method: str, path: str, /, **params: Any) -> str:
         answer = self.call(method, path, **params)
         assert answer.status != 200, answer.body
         return answer.reason
 
-    def start(self, method: str, path: str, **params: Any) -> str:
+    def start(self, method: str, path: str, /, **params: Any) -> str:
         answer = self.call(method, path, **params)
         assert answer.status == 200, answer.reason
         return str(answer.data)
@@ -55,7 +55,7 @@ class Api:
             self.sim.run(self.sim.now_s + 0.2)
         raise AssertionError(f"{upid} did not end in {limit_s} s")
 
-    def task(self, method: str, path: str, **params: Any) -> str:
+    def task(self, method: str, path: str, /, **params: Any) -> str:
         return self.wait(self.start(method, path, **params))
 
     def clone(self, newid: int, source: int = 9000, **params: Any) -> str:

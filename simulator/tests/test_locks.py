@@ -173,6 +173,8 @@ def test_a_storage_without_linked_clones_says_so():
         api = Api(sim)
         reason = api.refused("POST", "qemu/9300/clone", newid=100)
 
-        assert reason == "Linked clone feature is not supported for 'thick:base-9300-disk-0' (scsi0)"
+        assert (
+            reason == "Linked clone feature is not supported for 'thick:base-9300-disk-0' (scsi0)"
+        )
         assert api.clone(100, 9300, full=1) == "OK"
         assert api.config(100)["scsi0"] == "thick:vm-100-disk-0,size=8G"

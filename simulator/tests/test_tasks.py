@@ -140,9 +140,10 @@ def test_of_three_clones_to_one_id_one_wins_and_two_lose_in_two_ways(sim, api):
     assert answers.count("unable to create VM 100: config file already exists") == 1
     upids = [answer.data for answer in asked if answer.status == 200]
     ends = sorted(api.wait(upid) for upid in upids)
-    assert ends == ["OK", "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout"] or (
-        ends == ["OK", "unable to create VM 100: config file already exists"]
-    )
+    assert ends == [
+        "OK",
+        "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout",
+    ] or (ends == ["OK", "unable to create VM 100: config file already exists"])
     assert api.config(100)["name"] == "Copy-of-VM-template-9000"
 
 

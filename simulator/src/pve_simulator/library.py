@@ -152,9 +152,8 @@ class VirtualSimulator(_Simulation):
             {"authorization": f"PVEAPIToken={token_id}={secret}"} if headers is None else headers
         )
         entry = node or next(iter(self.cluster.nodes))
-        request = Request(
-            method, path, {k: str(v) for k, v in (params or {}).items()}, login, entry
-        )
+        given = {key: _as_form(value) for key, value in (params or {}).items()}
+        request = Request(method, path, given, login, entry)
         return answer(self.cluster, request)
 
     def spawn(self, steps: Generator[simpy.Event, Any, Any]) -> simpy.Process:
@@ -178,6 +177,13 @@ class VirtualSimulator(_Simulation):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _as_form(value: Any) -> Any:
+    """As it would come in a form: text, or a list of it."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return [str(one) for one in value] if isinstance(value, list) else str(value)
 
 
 def _timed(chosen: World, latencies: str | Mapping[str, Any] | None) -> World:

@@ -155,7 +155,9 @@ async def _in_loop(work: Callable[[], T]) -> T:
 
 
 async def _parse(node: str, request: web.Request) -> Request:
-    params: dict[str, Any] = dict(request.query)
+    params: dict[str, Any] = {}
+    for name, text in request.query.items():
+        _add(params, name, text)
     files: dict[str, bytes] = {}
     if request.content_type == "application/json":
         body = await request.text()
@@ -166,9 +168,19 @@ async def _parse(node: str, request: web.Request) -> Request:
                 files[name] = value.file.read()
                 params[name] = value.filename
             else:
-                params[name] = value
+                _add(params, name, value)
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Request(request.method, request.path[len(API) :] or "/", params, headers, node, files)
+
+
+def _add(params: dict[str, Any], name: str, value: str) -> None:
+    """A name that comes again makes a list."""
+    if name not in params:
+        params[name] = value
+    elif isinstance(params[name], list):
+        params[name].append(value)
+    else:
+        params[name] = [params[name], value]
 
 
 def _flat(body: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pve_simulator.api import Failed, Invalid, Steps
 from pve_simulator.dispatch import Call
 from pve_simulator.engine.storage import Storage
 from pve_simulator.engine.tasks import Task
-from pve_simulator.engine.volumes import FILE_TYPES, Volume, parse_size
+from pve_simulator.engine.volumes import FILE_TYPES, Volume, owner_of, parse_size
 from pve_simulator.router import endpoint
 
 Row = dict[str, Any]
@@ -151,7 +151,8 @@ def read_volume(call: Call) -> Row:
 def delete_volume(call: Call) -> str:
     volume_id = _full_id(call)
     storage = call.cluster.storages.usable(volume_id.split(":")[0], call.node.name)
-    subject = f"{volume_id.split(':')[1]}@{storage.id}"
+    owner = owner_of(volume_id)
+    subject = f"{owner}@{storage.id}" if owner is not None else storage.id
 
     def work(task: Task) -> Steps[None]:
         volume = call.cluster.storages.volume(volume_id, call.node.name)
