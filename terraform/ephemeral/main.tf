@@ -54,7 +54,7 @@ resource "proxmox_vm_qemu" "desktop" {
 
     scsi {
       scsi0 {
-        ignore = var.disk_gib == 0
+        ignore = var.disk_gib == 0 ? true : null
 
         dynamic "disk" {
           for_each = var.disk_gib == 0 ? [] : [var.disk_gib]

@@ -3,12 +3,13 @@ terraform/ are applied to the simulator, with the providers that a mirror here h
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from daas.providers.terraform.runner import Terraform
-from support.terraform import MODULE, programs
+from support.terraform import MODULE, Lab, cluster, mirror_of, programs
 
 
 @pytest.fixture(params=programs(), ids=lambda path: Path(path).name)
@@ -29,6 +30,19 @@ def module(tmp_path: Path) -> Path:
 @pytest.fixture
 def terraform(program: str, module: Path, tmp_path: Path) -> Terraform:
     return Terraform(program, module, tmp_path / "work", None, 4, {})
+
+
+@pytest.fixture(params=["bpg", "telmate"])
+def provider(request: pytest.FixtureRequest) -> str:
+    if not mirror_of(f"{request.param}/proxmox"):
+        pytest.skip(f"no mirror here holds {request.param}'s provider; DAAS_TF_MIRROR names one")
+    return str(request.param)
+
+
+@pytest.fixture
+def lab(program: str, provider: str, tmp_path: Path) -> Iterator[Lab]:
+    with cluster() as simulator:
+        yield Lab(program, provider, simulator, tmp_path / "work")
 
 
 @pytest.fixture(autouse=True)

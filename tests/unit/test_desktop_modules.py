@@ -8,11 +8,33 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TELMATE, BPG = ROOT / "terraform/ephemeral", ROOT / "terraform/ephemeral-bpg"
 BLOCK = re.compile(r'^(?:variable|output) "(\w+)"', re.M)
-CONTRACT = """
-    token_id token_secret ssh_key api_url tls_insecure vm_name node vmid template_vmid template_name
-    template_node full_clone cores memory_mib disk_gib disk_format storage bridge vlan pool address
-    gateway tags description ci_user
-""".split()
+CONTRACT = [
+    "token_id",
+    "token_secret",
+    "ssh_key",
+    "api_url",
+    "tls_insecure",
+    "vm_name",
+    "node",
+    "vmid",
+    "template_vmid",
+    "template_name",
+    "template_node",
+    "full_clone",
+    "cores",
+    "memory_mib",
+    "disk_gib",
+    "disk_format",
+    "storage",
+    "bridge",
+    "vlan",
+    "pool",
+    "address",
+    "gateway",
+    "tags",
+    "description",
+    "ci_user",
+]
 FILES = ["main.tf", "variables.tf", "outputs.tf", "versions.tf", "README.md"]
 
 
