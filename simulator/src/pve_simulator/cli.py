@@ -19,6 +19,7 @@ def main() -> None:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", type=Path, help="world file; without it one node, no VMs")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8006, help="of the first node (0: any)")
     parser.add_argument("--latencies", help="profile: real, measured, fast")
     parser.add_argument("--guests", help="plain, lxd, or module:Class")
@@ -36,6 +37,7 @@ def _serve(options: argparse.Namespace) -> int:
         guests=options.guests,
         seed=options.seed,
         port=options.port,
+        host=options.host,
     )
     for node in simulator.cluster.nodes:
         print(f"{node:<10} {simulator.url_of(node)}")

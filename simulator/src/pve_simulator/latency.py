@@ -54,7 +54,7 @@ PROFILES: dict[str, dict[str, float]] = {
     },
     # For tests that want answers, not waiting. The order of things stays.
     "fast": {name: seconds / 100 for name, seconds in REAL.items()}
-    | {"auth_delay": 0.0, "statd": 0.2, "agent_wait": 0.15, "boot": 0.3, "membership": 0.05},
+    | {"auth_delay": 0.0, "statd": 0.2, "agent_wait": 0.15, "boot": 0.1, "membership": 0.05},
 }
 
 

@@ -69,10 +69,10 @@ class Simulator(_Simulation):
     """In real time, with a thread and an HTTPS port on 127.0.0.1 of its own."""
 
     def __init__(self, start: World | str | Path | None = None, **options: Any) -> None:
-        port = options.pop("port", 0)
+        port, host = options.pop("port", 0), options.pop("host", "127.0.0.1")
         super().__init__(start, **options)
         self._folder = tempfile.TemporaryDirectory(prefix="pve-simulator-")
-        self._server = Server(self.cluster, Path(self._folder.name), port=port)
+        self._server = Server(self.cluster, Path(self._folder.name), port=port, host=host)
         self.cluster.faults.server = self._server
         self._server.start()
 

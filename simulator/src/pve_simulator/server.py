@@ -39,6 +39,7 @@ class Server:
         self._authority = Authority()
         self._authority.write(self.ca_file)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.num_tickets = 0  # each connection is shown the certificate of its moment
         self._certify(self._authority)
         self._loop = asyncio.new_event_loop()
         self._sites: dict[str, web.TCPSite] = {}
@@ -71,13 +72,13 @@ class Server:
 
         if threading.current_thread() is self._thread:
             return do()
-        result: T = self._await(_in_loop(do))
+        result: T = self._await(self._settled(do))
         return result
 
     def change_certificate(self) -> None:
         """From now on another authority's certificate is shown; `ca_file` stays the old one."""
         self._certify(Authority())
-        self._spawn(self._reopen_all())
+        self._spawn(self._drop_connections())
 
     def _await(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -87,6 +88,12 @@ class Server:
     def node_changed(self, node: str) -> None:
         """Called by the cluster when a node died or came back: its port does the same."""
         self._spawn(self._open(node) if self._lives(node) else self._shut(node))
+
+    async def _settled(self, work: Callable[[], T]) -> T:
+        """The result of some work, once ports that it opens or closes are."""
+        result = work()
+        await asyncio.gather(*self._tasks)
+        return result
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # The loop itself keeps only a weak reference.
@@ -126,10 +133,11 @@ class Server:
         if runner is not None:
             await runner.cleanup()
 
-    async def _reopen_all(self) -> None:
-        for node in list(self._sites):
-            await self._shut(node)
-            await self._open(node)
+    async def _drop_connections(self) -> None:
+        await asyncio.sleep(0.05)  # whoever asked for it over HTTP gets an answer first
+        for runner in self._runners.values():
+            for connection in runner.server.connections if runner.server else ():
+                connection.force_close()
 
     def _lives(self, node: str) -> bool:
         return self.cluster.nodes[node].is_alive
@@ -137,7 +145,6 @@ class Server:
     def _certify(self, authority: Authority) -> None:
         path = self._folder / "server.pem"
         authority.issue([*self.cluster.nodes, "localhost"], path)
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(path)
 
     async def _serve(self, node: str, request: web.Request) -> web.StreamResponse:
@@ -148,10 +155,6 @@ class Server:
         parsed = await _parse(node, request)
         assert self._clockwork is not None
         return _render(await self._clockwork.run(answer(self.cluster, parsed)))
-
-
-async def _in_loop(work: Callable[[], T]) -> T:
-    return work()
 
 
 async def _parse(node: str, request: web.Request) -> Request:
@@ -168,7 +171,7 @@ async def _parse(node: str, request: web.Request) -> Request:
                 files[name] = value.file.read()
                 params[name] = value.filename
             else:
-                _add(params, name, value)
+                _add(params, name, value if isinstance(value, str) else bytes(value).decode())
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Request(request.method, request.path[len(API) :] or "/", params, headers, node, files)
 

@@ -1,0 +1,5 @@
+"""`python -m pve_simulator`."""
+
+from pve_simulator.cli import main
+
+main()
