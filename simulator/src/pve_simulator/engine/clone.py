@@ -95,7 +95,7 @@ def _copy(cluster: "Cluster", node: "Node", plan: Plan, task: Task) -> Steps[Non
             volume = yield from _copy_drive(cluster, plan, key, drive, made)
             config[key] = print_drive({**drive, "file": volume.id, "size": print_size(volume.size)})
             new.config = config | {"lock": "clone"}
-    except BaseException as error:
+    except Exception as error:
         if isinstance(error, simpy.Interrupt) and error.cause == NODE_DIED:
             raise  # nobody is left to clean up
         yield from _undo(cluster, new, made)

@@ -50,7 +50,7 @@ def create(
                 config[key] = yield from drives.make(cluster, vm, key, text, default_storage, made)
             config.setdefault("boot", _boot_order(config))
             vm.config = config
-    except BaseException as error:
+    except Exception as error:
         if isinstance(error, simpy.Interrupt) and error.cause == NODE_DIED:
             raise  # nobody is left to clean up
         for volume in made:
