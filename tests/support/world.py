@@ -19,7 +19,9 @@ from daas.events import Event
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
+from daas.nodes import refresh
 from daas.nodes.models import Cluster, Node
+from daas.providers.base import NodeInfo
 from daas.sessions import personal, service
 from daas.sessions.models import Installation, Session
 from daas.sessions.personal import KeyStock
@@ -182,7 +184,26 @@ class World:
     def pass_s(self, seconds: float) -> None:
         daas.db.offset_s += seconds
 
+    def look_at_nodes(self, *silent: str, cluster: str = "one") -> None:
+        """A look finds all nodes of the cluster as they were, and these silent."""
+        with self.database.transaction() as db:
+            rows = list(db.scalars(select(Node).where(Node.cluster == cluster)))
+            infos = [_as_found(row, row.name not in silent) for row in rows]
+            refresh.store(db, cluster, infos)
+
     race = staticmethod(race)
+
+
+def _as_found(row: Node, is_online: bool) -> NodeInfo:
+    range_ = (row.first_address, row.last_address)
+    return NodeInfo(
+        row.name,
+        is_online,
+        addresses=range_ if range_[0] and range_[1] else None,  # type: ignore[arg-type]
+        images=row.images,
+        why="" if is_online else "no route to host",
+        **{column: getattr(row, column) for column in refresh.COLUMNS},
+    )
 
 
 def furnish(world: World) -> None:

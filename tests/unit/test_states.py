@@ -45,7 +45,15 @@ def test_only_a_session_at_rest_turns_unless_it_is_to_go(status, desired):
 
     if desired is not Desired.DELETED:
         assert turned is TURN.get((status, desired))
-        assert turned is None or status in ENDS
+        assert turned is None or status in ENDS | {Status.UNREACHABLE}
+
+
+@pytest.mark.parametrize("status, desired", list(product(Status, Desired)))
+def test_only_one_that_is_ready_and_wanted_becomes_unreachable(status, desired):
+    """Catches: a desktop that boots when its node dies, and is `ready` once it is back."""
+    turned = turn(status, desired, is_lost=True)
+    is_up = (status, desired) == (Status.READY, Desired.RUNNING)
+    assert turned is (Status.UNREACHABLE if is_up else turn(status, desired))
 
 
 def test_failed_cannot_be_reached_once_a_session_is_to_be_deleted():

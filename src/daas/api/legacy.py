@@ -45,7 +45,7 @@ class Destroy(BaseModel):
 @bp.get("/api/sessions")
 def list_all() -> Response:
     with core().database.reading() as db:
-        rows = queries.ready_ones(db, actor())
+        rows = queries.handed_out(db, actor())
     return _json({row.name: _listed(row) for row in rows})
 
 
@@ -104,7 +104,7 @@ def _listed(s: Session) -> dict[str, Any]:
         "vm_ip": _endpoint(s)[0],
         "username": s.owner,
         "created_at": datetime.fromtimestamp(s.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        "status": "active",
+        "status": "active" if s.status is Status.READY else s.status.value,
     }
 
 

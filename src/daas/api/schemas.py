@@ -16,6 +16,7 @@ STATUSES = Literal[
     "personalizing",
     "assigning",
     "ready",
+    "unreachable",
     "stopping",
     "stopped",
     "starting",

@@ -16,11 +16,13 @@ DONE = {  # (status, next status): what the step between them made true
     ("booting", "personalizing"): ("it answers by RDP", "il répond en RDP"),
     ("personalizing", "assigning"): ("it was made personal", "il a été personnalisé"),
     ("assigning", "ready"): ("it was handed over: ready", "il a été remis : il est prêt"),
+    ("unreachable", "ready"): ("it is reached again", "il est de nouveau joignable"),
     ("stopping", "stopped"): ("it was stopped", "il a été arrêté"),
     ("starting", "booting"): ("it was started again", "il a été redémarré"),
     ("deleting", "deleted"): ("nothing is left of it", "il n'en reste rien"),
 }
 BEGAN = {
+    "unreachable": ("its node does not answer any more", "son nœud ne répond plus"),
     "deleting": ("its removal began", "sa suppression a commencé"),
     "stopping": ("its stop began", "son arrêt a commencé"),
     "starting": ("its start began", "son démarrage a commencé"),
@@ -95,6 +97,10 @@ NEXT = {
     "ready": (
         "Nothing: it stays until somebody deletes it.",
         "Rien : il reste jusqu'à ce que quelqu'un le supprime.",
+    ),
+    "unreachable": (
+        "Once its node answers again it is ready as before.",
+        "Dès que son nœud répond de nouveau, il est prêt comme avant.",
     ),
     "stopping": ("It is being stopped; its disk is kept.", "Il s'arrête ; son disque est gardé."),
     "stopped": (

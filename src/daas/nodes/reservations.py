@@ -93,6 +93,12 @@ def on_node(db: Db, cluster: str, node: str) -> list[str]:
     return list(db.scalars(select(Reservation.session).where(*here)))
 
 
+def outage(db: Db, cluster: str, node: str | None) -> float | None:
+    """Since when that node does not answer; None if it does."""
+    where = (Node.cluster == cluster, Node.name == node, Node.is_online.is_(False))
+    return db.scalar(select(Node.offline_since).where(*where)) if node else None
+
+
 def position(db: Db, mine: Reservation) -> int:
     """Place in line, from 1."""
     return 1 + (db.scalar(select(func.count()).where(*_before(mine))) or 0)

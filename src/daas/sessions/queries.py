@@ -10,7 +10,7 @@ from daas.access.actors import Actor
 from daas.nodes import reservations
 from daas.sessions.models import LIVE, Session
 from daas.sessions.service import allowed
-from daas.sessions.states import Desired, Status
+from daas.sessions.states import COMING, Desired, Status
 
 RECENT = 20  # creates that an estimate is made from
 GUESS_S = 5.0  # before anything was measured
@@ -51,9 +51,11 @@ def listed(
     return list(db.scalars(rows))
 
 
-def ready_ones(db: Db, actor: Actor) -> list[Session]:
-    """Owned desktops that can be connected to, oldest first: what version 1.0 lists."""
-    fit = (LIVE, Session.status == Status.READY, Session.owner.is_not(None))
+def handed_out(db: Db, actor: Actor) -> list[Session]:
+    """Owned desktops that can be connected to, or could until their node fell silent, oldest
+    first: what version 1.0 lists."""
+    up = Session.status.in_((Status.READY, Status.UNREACHABLE))
+    fit = (LIVE, up, Session.owner.is_not(None))
     rows = select(Session).where(*fit).order_by(Session.id)
     if not actor.is_operator:
         rows = rows.where(Session.tenant == actor.tenant)
@@ -87,14 +89,7 @@ def outlook(
     """Place in line (None: it does not wait in one) and seconds until it is ready, as far as
     measured creates tell (`each_s`, if the caller has it already); None when it is not on its
     way."""
-    coming = (
-        Status.REQUESTED,
-        Status.PROVISIONING,
-        Status.BOOTING,
-        Status.PERSONALIZING,
-        Status.ASSIGNING,
-    )
-    if session.status not in coming:
+    if session.status not in COMING:
         return None, None
     each_s = create_s(db) if each_s is None else each_s
     position = reservations.position_of(db, session.name)

@@ -24,11 +24,11 @@ from daas.errors import (
 )
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
-from daas.jobs.models import Job
 from daas.jobs.work import Work
 from daas.log import bind
 from daas.nodes import admission, reservations
 from daas.nodes.models import Cluster
+from daas.sessions import service
 from daas.sessions.models import IdempotencyKey, Session
 from daas.sessions.states import (
     DEADLINE_S,
@@ -40,7 +40,7 @@ from daas.sessions.states import (
     urgency,
     wanted,
 )
-from daas.sessions.steps import STEPS, Step, Tools
+from daas.sessions.steps import AWAY_S, STEPS, Step, Tools, await_node
 
 REST_S = 3600.0  # a session at rest is looked at this often even if nothing happens
 
@@ -92,12 +92,30 @@ def _look(work: Work) -> Found | None:
         reason = f"to be {goal}" if goal is session.desired else "its time is over"
         if goal is not session.desired:
             session.desired = goal
-        if after := turn(session.status, goal):
+        _note_outage(db, work.settings, session, now_s)
+        if after := turn(session.status, session.desired):
             _move(db, session, after, reason, now_s, work.settings)
         if session.status in STEPS and _lane(session) == work.job.lane:
             return session, db.get_one(Cluster, session.cluster).kind
-        _settle(db, work.job, session, now_s)
+        _settle(db, work, session, now_s)
         return None
+
+
+def _note_outage(db: Db, settings: Settings, session: Session, now_s: float) -> None:
+    """One whose node is silent says so; after a while it is not ready any more, and where policy
+    wants that, its owner gets another."""
+    since = reservations.outage(db, session.cluster, session.node)
+    if session.status is Status.READY:
+        is_away = since is not None
+        wait = Unreachable(AWAY_S, f"node {session.node} to answer") if is_away else None
+        _note_wait(db, session, wait, now_s)
+    if since is None or now_s < since + settings.unreachable_s:
+        return
+    why = f"node {session.node} does not answer"
+    if turn(session.status, session.desired, is_lost=True) is Status.UNREACHABLE:
+        _move(db, session, Status.UNREACHABLE, why, now_s, settings)
+    if settings.unreachable == "replace" and service.may_be_replaced(session):
+        service.replace(db, session, why)
 
 
 def _attempt(work: Work, session: Session, kind: str, tools: Tools, lines: list[str]) -> Outcome:
@@ -112,6 +130,7 @@ def _attempt(work: Work, session: Session, kind: str, tools: Tools, lines: list[
     try:
         with work.heartbeat(lambda db: _is_wanted(db, session)):
             step = Step(work, session, tools.providers[kind], tools, lines.append)
+            await_node(step)
             return Outcome(NEXT[session.status], STEPS[session.status](step))
     except (LeaseLost, NotReady):
         raise
@@ -133,7 +152,7 @@ def _conclude(db: Db, work: Work, session: Session, outcome: Outcome, now_s: flo
     there is more to do in this lane at once."""
     for column, value in outcome.learned.items():
         setattr(session, column, value)
-    _note_wait(session, outcome.wait, now_s)
+    _note_wait(db, session, outcome.wait, now_s)
     late = _is_late(session, outcome.wait, now_s)
     error = late or outcome.error
     if error:
@@ -150,7 +169,7 @@ def _conclude(db: Db, work: Work, session: Session, outcome: Outcome, now_s: flo
             return True
     after_s = outcome.wait.after_s if outcome.wait else 0.0
     # settle() raises LeaseLost, and so undoes all of this, if another worker took over.
-    _settle(db, work.job, session, now_s, after_s)
+    _settle(db, work, session, now_s, after_s)
     return False
 
 
@@ -198,23 +217,28 @@ def _forget(db: Db, session: Session, now_s: float) -> None:
     queue.wake_all(db, "session", line, Lane.LOOK, Priority.PERSON)
 
 
-def _settle(db: Db, job: Job, session: Session, now_s: float, after_s: float = 0.0) -> None:
+def _settle(db: Db, work: Work, session: Session, now_s: float, after_s: float = 0.0) -> None:
     """Look again at once, or after `after_s`, or when rest ends; never only once deleted."""
     is_at_rest = session.status not in STEPS and not turn(session.status, session.desired)
     at = now_s + (REST_S if is_at_rest else after_s)
     if session.expires_at and session.desired is not Desired.DELETED:
         at = min(at, session.expires_at)
+    if session.status is Status.READY:
+        since = reservations.outage(db, session.cluster, session.node)
+        at = at if since is None else min(at, since + work.settings.unreachable_s)
     look = urgency(session.status, session.desired, session.owner)
-    queue.settle(db, job, None if session.status is Status.DELETED else at, *look)
+    queue.settle(db, work.job, None if session.status is Status.DELETED else at, *look)
 
 
 def _lane(session: Session) -> Lane:
     return urgency(session.status, session.desired, session.owner)[0]
 
 
-def _note_wait(session: Session, wait: NotYet | None, now_s: float) -> None:
+def _note_wait(db: Db, session: Session, wait: NotYet | None, now_s: float) -> None:
     """Say what the session waits for; its deadline stands still while none could meet it."""
     why = wait.why if wait else None
+    if isinstance(wait, Unreachable):  # what cannot come must not stand before who can
+        admission.forget(db, session.name)
     if session.waiting_for != why:
         session.waiting_for = why
         session.version += 1

@@ -26,10 +26,29 @@ from daas.jobs.lanes import Lane, Priority
 from daas.nodes import reservations
 from daas.nodes.placement import DEFAULT, Need, Policy
 from daas.sessions.models import LIVE, IdempotencyKey, Session
-from daas.sessions.states import DEADLINE_S, Desired, Status, urgency
+from daas.sessions.states import COMING, DEADLINE_S, Desired, Status, urgency
 from daas.templates.service import Recipe
 
 BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+KEPT = (  # of a session by the one that takes its place
+    "tenant",
+    "owner",
+    "created_by",
+    "cluster",
+    "template",
+    "template_version",
+    "image",
+    "size",
+    "cpus",
+    "memory_mib",
+    "disk_gib",
+    "reserve_mib",
+    "options",
+    "expires_at",
+    "local_user",
+    "asked_user",
+    "password",
+)
 UNOWNED = (Session.owner.is_(None), LIVE)
 
 
@@ -85,6 +104,28 @@ def refill(db: Db, pool: str, tenant: str, recipe: Recipe, is_shared: bool = Fal
     columns = {**_from_recipe(recipe), "tenant": tenant, "is_shared": is_shared}
     actor = f"pool/{pool}"
     return _insert(db, actor, pool=pool, owner=None, created_by=actor, **columns)
+
+
+def may_be_replaced(session: Session) -> bool:
+    """Is it somebody's, wanted, and on its way or up?"""
+    is_up = session.status in (*COMING, Status.UNREACHABLE, Status.STARTING)
+    return is_up and session.owner is not None and session.desired is Desired.RUNNING
+
+
+def replace(db: Db, old: Session, why: str) -> Session:
+    """Its owner gets another desktop like it, and `old` is to go: whenever its node answers
+    again, its machine is destroyed before anything else is done with it."""
+    columns = {name: getattr(old, name) for name in KEPT}
+    # A password that its owner chose was forgotten when the desktop became ready.
+    columns["is_password_given"] = old.is_password_given and old.password is not None
+    new = _insert(db, "system", f"in place of {old.name}: {why}", **columns)
+    old.desired, old.replaced_by = Desired.DELETED, new.name
+    old.version += 1
+    note = f"replaced by {new.name}: {why}"
+    events.record(db, _subject(old), old.status, old.status, "system", note, old.tenant)
+    keys = update(IdempotencyKey).where(IdempotencyKey.session == old.name)
+    db.execute(keys.values(session=new.name))
+    return new
 
 
 def want(db: Db, actor: Actor, name: str, desired: Desired) -> Session:
@@ -187,7 +228,8 @@ def _running(db: Db, actor: Actor, wish: Wish) -> Session | None:
 def _check_quota(db: Db, tenant: tenants.Tenant, limits: Limits) -> None:
     limit = limits.max_sessions if tenant.max_sessions is None else tenant.max_sessions
     owned = (Session.tenant == tenant.name, Session.owner.is_not(None), LIVE)
-    counted = (*owned, Session.status != Status.FAILED)
+    # One that was replaced is counted by its successor: that its node is lost is not their doing.
+    counted = (*owned, Session.status != Status.FAILED, Session.replaced_by.is_(None))
     if (db.scalar(select(func.count()).select_from(Session).where(*counted)) or 0) >= limit:
         raise QuotaExceeded(
             f"{tenant.name} already has {limit} sessions, its limit; delete one first."
@@ -266,7 +308,7 @@ def _from_recipe(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _insert(db: Db, actor: str, **columns: Any) -> Session:
+def _insert(db: Db, actor: str, reason: str = "requested", **columns: Any) -> Session:
     since = {
         "created_at": now(),
         "status_since": now(),
@@ -278,7 +320,7 @@ def _insert(db: Db, actor: str, **columns: Any) -> Session:
         row = upsert(db, Session).values(name=name, **since, **columns)
         unless = row.on_conflict_do_nothing(index_elements=["name"]).returning(Session)
         session = db.scalar(unless)
-    _note_and_wake(db, session, "", actor, "requested")
+    _note_and_wake(db, session, "", actor, reason)
     return session
 
 

@@ -15,6 +15,7 @@ class Status(StrEnum):
     PERSONALIZING = "personalizing"  # the guest becomes itself: host name, keys, domain
     ASSIGNING = "assigning"  # the guest learns whose it is; a claimed warm one starts here
     READY = "ready"  # its owner can connect; without an owner it waits in its pool
+    UNREACHABLE = "unreachable"  # was ready; its node has been silent for too long
     STOPPING = "stopping"
     STOPPED = "stopped"
     STARTING = "starting"
@@ -36,6 +37,7 @@ NEXT = {
     Status.BOOTING: Status.PERSONALIZING,
     Status.PERSONALIZING: Status.ASSIGNING,
     Status.ASSIGNING: Status.READY,
+    Status.UNREACHABLE: Status.READY,
     Status.STOPPING: Status.STOPPED,
     Status.STARTING: Status.BOOTING,
     Status.DELETING: Status.DELETED,
@@ -45,7 +47,17 @@ NEXT = {
 TURN = {
     (Status.READY, Desired.STOPPED): Status.STOPPING,
     (Status.STOPPED, Desired.RUNNING): Status.STARTING,
+    # Its node may never come back: that its owner gives it up must count at once.
+    (Status.UNREACHABLE, Desired.STOPPED): Status.STOPPING,
 }
+
+COMING = (  # on the way to being ready for the first time
+    Status.REQUESTED,
+    Status.PROVISIONING,
+    Status.BOOTING,
+    Status.PERSONALIZING,
+    Status.ASSIGNING,
+)
 
 # How long each may wait before it fails. Deleting may for ever.
 DEADLINE_S = {
@@ -54,6 +66,7 @@ DEADLINE_S = {
     Status.BOOTING: 600.0,
     Status.PERSONALIZING: 600.0,
     Status.ASSIGNING: 120.0,
+    Status.UNREACHABLE: 600.0,  # from when its node answers again
     Status.STOPPING: 300.0,
     Status.STARTING: 300.0,
 }
@@ -61,10 +74,13 @@ DEADLINE_S = {
 SLOW = NEXT.keys() - {Status.REQUESTED}  # their work is a machine's
 
 
-def turn(status: Status, desired: Desired) -> Status | None:
-    """Return the status to turn to before doing any work, or None to carry on."""
+def turn(status: Status, desired: Desired, is_lost: bool = False) -> Status | None:
+    """Return the status to turn to before doing any work, or None to carry on. `is_lost`: its
+    node has been silent for too long."""
     if desired is Desired.DELETED and status not in (Status.DELETING, Status.DELETED):
         return Status.DELETING
+    if is_lost and (status, desired) == (Status.READY, Desired.RUNNING):
+        return Status.UNREACHABLE
     return TURN.get((status, desired))
 
 

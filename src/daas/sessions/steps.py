@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import update
 
 from daas import crypto, events
-from daas.errors import NoCapacity, NotOurs, NumberTaken, StepFailed
+from daas.errors import NoCapacity, NotOurs, NumberTaken, StepFailed, Unreachable
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
 from daas.jobs.work import Work
@@ -24,6 +24,7 @@ from daas.sessions.personal import KeyStock, Personal
 from daas.sessions.states import Status
 
 NUMBERS_TRIED = 10  # of machines, in one step: more that are taken is no accident
+AWAY_S = 60.0
 BOOT_WAIT_S = 20.0  # one look at a booting guest; between two the thread may serve others
 
 Learned = dict[str, Any]
@@ -57,6 +58,16 @@ class Step:
         mine = update(Session).where(Session.id == self.session.id)
         with self.work.transaction() as db:
             db.execute(mine.values(provider_state=state))
+
+
+def await_node(step: Step) -> None:
+    """Unreachable if its node is known to be away: a call that runs into its timeout would keep
+    a thread from those whose nodes answer. Who waits is woken when the node is back."""
+    s = step.session
+    with step.work.database.reading() as db:
+        is_away = reservations.outage(db, s.cluster, s.node) is not None
+    if is_away:
+        raise Unreachable(AWAY_S, f"node {s.node} to answer")
 
 
 def place(step: Step) -> Learned:
@@ -140,6 +151,13 @@ def _another_number(step: Step, taken: NumberTaken) -> int | None:
         raise number
     step.note(f"{old} is somebody else's number; taking {number}")
     return number
+
+
+def rejoin(step: Step) -> Learned:
+    """Its node answers again: the machine runs and is reached as before. A node that was down
+    starts none of them by itself."""
+    step.provider.power(step.session.provider_state, on=True)
+    return wait_for_boot(step)
 
 
 def wait_for_boot(step: Step) -> Learned:
@@ -230,6 +248,7 @@ STEPS: dict[Status, Callable[[Step], Learned]] = {
     Status.BOOTING: wait_for_boot,
     Status.PERSONALIZING: personalize,
     Status.ASSIGNING: assign,
+    Status.UNREACHABLE: rejoin,
     Status.STOPPING: power_off,
     Status.STARTING: power_on,
     Status.DELETING: destroy,

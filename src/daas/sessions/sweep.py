@@ -47,23 +47,25 @@ def sweep(work: Work, providers: Mapping[str, Provider], instance: str) -> None:
         queue.settle(db, work.job, again, Lane.BULK, Priority.REFILL)
 
 
-def _asleep(db: Db, kind: str, machines: list[Machine]) -> list[str]:
-    """The sessions that are taken for ready while their machine is off or gone."""
+def _asleep(db: Db, kind: str, machines: list[Machine]) -> dict[str, str | None]:
+    """The sessions that are taken for ready while their machine is off or gone, with its node."""
     on = {m.name for m in machines if m.is_on}
     fit = (LIVE, Session.status == Status.READY, Session.desired == Desired.RUNNING)
-    here = select(Session.name).join(Cluster, Cluster.name == Session.cluster)
-    rows = db.scalars(here.where(*fit, Cluster.kind == kind))
-    return [name for name in rows if name not in on]
+    here = select(Session.name, Session.node).join(Cluster, Cluster.name == Session.cluster)
+    rows = db.execute(here.where(*fit, Cluster.kind == kind))
+    return {name: node for name, node in rows if name not in on}
 
 
-def _note_asleep(work: Work, provider: Provider, asleep: list[str]) -> None:
-    """What was off in two looks was not merely restarting: it counts as stopped by its user."""
+def _note_asleep(work: Work, provider: Provider, asleep: dict[str, str | None]) -> None:
+    """What was off in two looks was not merely restarting: it counts as stopped by its user.
+    Unless its node is silent: then nobody knows."""
     if not asleep or work.stop.wait(RESTART_S):
         return
     on = {m.name for m in provider.owned() if m.is_on}
+    silent = {node.name for node in provider.nodes() if not node.is_online}
     with work.transaction() as db:
-        for name in asleep:
-            if name not in on:
+        for name, node in asleep.items():
+            if name not in on and node not in silent:
                 service.note_stopped(db, name)
 
 
