@@ -23,7 +23,7 @@ from support.waiting import until
 
 DAAS = [sys.executable, "-m", "daas.cli"]
 # These leave nothing behind in a process; one of their own costs a second of CPU each time.
-AT_ONCE = ("session", "template", "token", "why", "doctor", "init", "db")
+AT_ONCE = ("session", "template", "node", "capacity", "token", "why", "doctor", "init", "db")
 
 
 @dataclass

@@ -6,7 +6,18 @@ from typing import Any
 from flask.helpers import get_debug_flag
 
 from daas import config, installation
-from daas.api import errors, events, health, home, legacy, openapi, requests, sessions, templates
+from daas.api import (
+    errors,
+    events,
+    health,
+    home,
+    legacy,
+    nodes,
+    openapi,
+    requests,
+    sessions,
+    templates,
+)
 from daas.api import tokens as access
 from daas.api.core import THREADS, Core
 from daas.api.openapi import Api
@@ -44,7 +55,7 @@ def _routes() -> Api:
     api.config["SWAGGER_CONFIG"] = {"validatorUrl": None}  # it would send our document elsewhere
     requests.install(api)
     errors.install(api)
-    for noun in (sessions, templates, events, access, health):
+    for noun in (sessions, templates, nodes, events, access, health):
         api.register_api(noun.bp)
     legacy.install(api)
     api.register_blueprint(home.bp)

@@ -32,6 +32,13 @@ def actor() -> Actor:
     return found
 
 
+def require_operator(what: str) -> Actor:
+    """The actor, if they run the installation; Forbidden otherwise."""
+    if not actor().is_operator:
+        raise Forbidden(f"{what} is for operators.")
+    return actor()
+
+
 def require_admin(what: str) -> Actor:
     """The actor, if they administer something; Forbidden otherwise."""
     if not actor().is_admin:

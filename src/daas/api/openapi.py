@@ -50,6 +50,7 @@ TAGS = {
     for name, text in (
         ("sessions", "Desktops, from request to deletion"),
         ("templates", "What desktops are made from"),
+        ("nodes", "Hypervisor hosts and what is left of them"),
         ("events", "The record of what happened"),
         ("access", "Who is asking"),
         ("health", "Whether this works"),

@@ -300,6 +300,69 @@ class BuildList(BaseModel):
     items: list[BuildOut]
 
 
+# ---- nodes, capacity
+
+
+class NodePath(BaseModel):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+
+
+class NodeIn(Body):
+    is_maintenance: bool = Field(False, description="takes no new desktop")
+    max_desktops: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="null: as many as fit"
+    )
+
+    model_config = example(is_maintenance=True)
+
+
+class NodeOut(BaseModel):
+    name: str
+    cluster: str
+    is_online: bool
+    why: str | None = Field(description="why it is not online")
+    offline_since: When | None
+    is_maintenance: bool
+    max_desktops: int | None
+    desktops: int
+    cpus: int
+    memory_mib: int
+    reserved_mib: int = Field(description="promised to desktops")
+    foreign_mib: int = Field(description="of machines that are not ours")
+    free_mib: int
+
+
+class NodeList(BaseModel):
+    items: list[NodeOut]
+
+
+class CapacityQuery(Query):
+    template: Name | SkipJsonSchema[None] = Field(None, description="default: the installation's")
+    size: Name | SkipJsonSchema[None] = Field(None, description="default: the template's")
+
+
+class FitOut(BaseModel):
+    node: str
+    fits: int = Field(description="how many more")
+    limited_by: str = Field(description="what ends first, or why it takes none")
+    desktops: int
+
+
+class CapacityOut(BaseModel):
+    template: str
+    size: str
+    cluster: str
+    cpus: int
+    memory_mib: int = Field(description="that placement counts for each")
+    fits: int = Field(description="how many more, in all")
+    limited_by: str
+    fits_one_lost: int = Field(
+        description="how many more once `lost` is lost and its desktops were made again elsewhere"
+    )
+    lost: str | None = Field(description="the node whose loss would hurt most")
+    nodes: list[FitOut]
+
+
 # ---- tokens, me
 
 

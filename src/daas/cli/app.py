@@ -15,6 +15,8 @@ MODULES = {  # first word of the command line: the module whose `app` has it
     "session": "session",
     "template": "template",
     "token": "token",
+    "node": "node",
+    "capacity": "capacity",
     "why": "why",
     "doctor": "doctor",
     "init": "server",

@@ -51,6 +51,9 @@ class Api:
         given = {name: value for name, value in (body or {}).items() if value is not None}
         return self._ask("POST", path, json=given)
 
+    def patch(self, path: str, changes: dict[str, Any]) -> Any:
+        return self._ask("PATCH", path, json=changes)
+
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path)
 

@@ -41,6 +41,7 @@ class Host:
     held_cpus: int = 0
     desktops: int = 0
     of_tenant: int = 0  # how many of them are of the tenant who asks
+    addresses: tuple[str, str] | None = None  # the range to give out there; None: its own DHCP
 
     @property
     def free_mib(self) -> int:

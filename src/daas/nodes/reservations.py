@@ -127,6 +127,7 @@ def hosts(db: Db, cluster: str, tenant: str = "") -> list[Host]:
 
 
 def _host(node: Node, held_mib: int, held_cpus: int, desktops: int, of_tenant: int) -> Host:
+    first, last = node.first_address, node.last_address
     return Host(
         name=node.name,
         memory_mib=node.memory_mib,
@@ -141,6 +142,7 @@ def _host(node: Node, held_mib: int, held_cpus: int, desktops: int, of_tenant: i
         held_cpus=int(held_cpus),
         desktops=int(desktops),
         of_tenant=int(of_tenant),
+        addresses=(first, last) if first and last else None,
     )
 
 

@@ -21,7 +21,7 @@ from daas.templates.models import Build
 from support.site import PEOPLE, Site, make_site
 
 EXAMPLES = int(os.environ.get("DAAS_TEST_SCHEMA_EXAMPLES", "100"))
-OPERATIONS = 25
+OPERATIONS = 28
 PATTERNS = {
     "desk": r"[a-z][a-z0-9.-]{0,40}",
     "desktop": r"desktop-[a-z2-7]{6}",
@@ -103,7 +103,8 @@ def _name_what_is_there(case: Any) -> None:
     """Half of the names that are well formed become those of something that is there."""
     given = case.path_parameters or {}
     if "name" in given and _fits(given["name"], "desk") and dice.random() < 0.5:
-        case.path_parameters["name"] = "desk"
+        is_node = case.operation.path.startswith("/api/v1/nodes/")
+        case.path_parameters["name"] = "sim1" if is_node else "desk"
     kind = str(given.get("id", "")).partition("-")[0]
     if kind in REAL and _fits(given["id"], kind) and dice.random() < 0.5:
         case.path_parameters["id"] = dice.choice(_names(kind))
