@@ -128,7 +128,7 @@ def test_lists_go_on_where_they_stopped_and_can_be_narrowed(world):
         assert queries.listed(db, ADA, template="other") == []
         assert len(queries.listed(db, BOSS, owner="ada", status=[Status.READY])) == 6
         assert queries.count_by_status(db) == {"ready": 6}
-        assert [s.name for s in queries.ready_ones(db, ADA)] == names[1:]
+        assert [s.name for s in queries.handed_out(db, ADA)] == names[1:]
 
 
 # quota
