@@ -35,6 +35,7 @@ check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, Terraform, 
 e2e: .venv/.dev ## Real LXD: its contract, desktops by RDP, screenshots, kill -9 at every kill point
 	@mkdir -p build
 	DAAS_CONTRACT=simulated $(BIN)/pytest -q tests/contract
+	DAAS_CONTRACT=proxmox $(BIN)/pytest tests/contract
 	DAAS_CONTRACT=lxd $(BIN)/pytest tests/contract
 	$(BIN)/pytest tests/e2e --junit-xml build/junit.xml $(ARGS)
 

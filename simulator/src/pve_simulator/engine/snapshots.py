@@ -44,6 +44,7 @@ def create(
         raise
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
         snapshot.state, vm.parent = None, name
+        yield from _tell(cluster, vm, "snapshot_taken", name)
         vm.config.pop("lock", None)
 
 
@@ -70,6 +71,7 @@ def rollback(cluster: "Cluster", node: "Node", vmid: int, name: str, starts: boo
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
         vm.config = dict(snapshot.config)
         vm.pending, vm.deletes, vm.parent = {}, {}, name
+        yield from _tell(cluster, vm, "rolled_back", name)
         if snapshot.vmstate:
             yield from power.boot(cluster, node, vm, snapshot.vmstate)
     if starts and not vm.run:
@@ -113,6 +115,13 @@ def _freeze_and_copy(
     yield cluster.wait("snapshot")
     for volume in disks:
         volume.snapshots.append(snapshot.name)
+
+
+def _tell(cluster: "Cluster", vm: Vm, what: str, name: str) -> Steps[None]:
+    """A guest with files of its own may have a method for what happens to its disks."""
+    if hear := getattr(vm.guest, what, None):
+        assert vm.guest is not None
+        yield from cluster.with_guest(vm.guest, lambda: hear(name))
 
 
 def _give_up(cluster: "Cluster", vm: Vm, snapshot: Snapshot) -> Steps[None]:
