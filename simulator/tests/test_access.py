@@ -157,8 +157,8 @@ def test_a_new_tokens_facts_are_answered_as_they_were_sent(sim):
 
 
 def test_refusals_of_user_cfg_name_what_was_to_be_done(sim):
-    def reason(method, path, **params):
-        return sim.call(method, path, params).reason
+    def reason(method, where, **params):
+        return sim.call(method, where, params).reason
 
     twice = reason("POST", "/access/users", userid="ada@pve")
     assert twice == "create user failed: user 'ada@pve' already exists"

@@ -7,12 +7,15 @@ import threading
 from pathlib import Path
 
 from pve_simulator.library import Simulator
+from pve_simulator.replay import replay
+from pve_simulator.replay.report import report
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="pve-simulator", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_serve(commands.add_parser("serve", help="serve the API of a world until interrupted"))
+    _add_replay(commands.add_parser("replay", help="play a recording against a fresh simulator"))
     options = parser.parse_args()
     sys.exit(options.run(options))
 
@@ -46,3 +49,23 @@ def _serve(options: argparse.Namespace) -> int:
     stopped.wait()
     simulator.close()
     return 0
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--world", type=Path, required=True, help="the cluster it was made on")
+    parser.add_argument("recording", type=Path, help="one exchange a line, as JSON")
+    parser.set_defaults(run=_replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    try:
+        outcome = replay(options.world, options.recording)
+    except (OSError, ValueError) as error:
+        print(f"pve-simulator replay: {error}", file=sys.stderr)
+        return 2
+    print(report(outcome))
+    return 0 if outcome.matches else 1
+
+
+if __name__ == "__main__":
+    main()

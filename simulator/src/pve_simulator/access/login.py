@@ -62,8 +62,10 @@ class Login:
         stamp = self._stamp()
         return f"{stamp}:{self._sign(f'csrf:{stamp}:{username}', length=32).rstrip('=')}"
 
-    def new_secret(self, random_uuid: Callable[[], str]) -> str:
-        return random_uuid()
+    def console_ticket(self, who: str) -> str:
+        """For a screen: it does not name its user."""
+        stamp = self._stamp()
+        return f"PVEVNC:{stamp}::{self._sign(f'vnc:{stamp}:{who}')}"
 
     def _user_of(self, ticket: str) -> str:
         user = self._verify(ticket)

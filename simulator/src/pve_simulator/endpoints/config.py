@@ -10,6 +10,7 @@ from pve_simulator.endpoints import rights
 from pve_simulator.engine import config
 from pve_simulator.engine.locks import CONFIG_TIMEOUT_S
 from pve_simulator.engine.properties import is_cdrom, parse_drive, print_drive
+from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.vm import Config, Vm
 from pve_simulator.engine.volumes import parse_size, print_size
 from pve_simulator.router import endpoint
@@ -164,6 +165,7 @@ def _resize(call: Call) -> Steps[None]:
             raise Failed("you can't resize a cdrom")
         rights.on_storage(call, drive["file"].split(":")[0], "Datastore.AllocateSpace")
         volume = call.cluster.storages.volume(drive["file"], vm.node)
+        refuse_open_images(call.cluster, [volume] if volume else [])
         size = _new_size(str(call.params["size"]), volume.size if volume else 0)
         yield call.cluster.wait("resize")
         _grow(call, vm, key, drive, size)

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import simpy
@@ -23,11 +23,34 @@ log = logging.getLogger("pve_simulator")
 T = TypeVar("T")
 
 
+class PacedEnvironment(simpy.Environment):
+    """Lets a process, and the ones it starts, go slower or faster than the latencies say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._paces: dict[simpy.Process, float] = {}
+
+    @property
+    def pace(self) -> float:
+        """Of the process that runs now."""
+        active = self.active_process
+        return self._paces.get(active, 1.0) if active is not None else 1.0
+
+    def set_pace(self, process: simpy.Process, pace: float) -> None:
+        self._paces[process] = pace
+
+    def process(self, generator: Generator[simpy.Event, Any, Any]) -> simpy.Process:
+        started = super().process(generator)
+        if self.active_process in self._paces:
+            self._paces[started] = self.pace
+        return started
+
+
 class Cluster:
     """`env.now` are seconds since the simulation began; `unix_time` is what a clock shows."""
 
     def __init__(self, latencies: Latencies, dice: random.Random, version: str) -> None:
-        self.env = simpy.Environment()
+        self.env = PacedEnvironment()
         self.dice = dice
         self.latencies = latencies
         self.version = version  # 8.4.21
@@ -35,6 +58,7 @@ class Cluster:
         self.name: str | None = None  # None: a single node that never joined a cluster
         self.config_version = 1  # of corosync.conf
         self.has_stock_qemu = False
+        self.has_ssh = True  # between the nodes: without it nothing migrates
         self.began_at = time.time()
         self.nodes: dict[str, Node] = {}
         self.vms: dict[int, Vm] = {}
@@ -47,6 +71,10 @@ class Cluster:
         self.guests: Guests = Guests()
         self.access: Any = None  # users, tokens and rights: `pve_simulator.access`
         self.has_lost_quorum = False
+        self.has_events = False  # the world file says itself when nodes die
+        self.ha: dict[str, dict[str, Any]] = {}  # sid: state, group, comment
+        # By VM, of a replay: at starts after this moment, the agent comes up within that span.
+        self.agent_plans: dict[int, list[tuple[float, Any]]] = {}
         self.leases: dict[str, int] = {}  # MAC to address, of the simulated DHCP server
         self.crashes: list[str] = []
         self.offload: Callable[[Callable[[], Any]], Steps[Any]] = _at_once
@@ -58,7 +86,13 @@ class Cluster:
         return self.began_at + self.env.now
 
     def wait(self, latency: str, times: float = 1.0) -> simpy.Timeout:
-        return self.env.timeout(self.latencies(latency, times))
+        return self.env.timeout(self.latencies(latency, times) * self.env.pace)
+
+    def agent_moment(self, vmid: int, boot_s: float) -> float:
+        """When the agent of a VM that is started now comes up."""
+        natural = self.env.now + boot_s
+        plans = [up for began, up in self.agent_plans.get(vmid, []) if began <= self.env.now]
+        return float(plans[-1].choose(natural)) if plans else natural
 
     # -- looking up ----------------------------------------------------------------------------
 

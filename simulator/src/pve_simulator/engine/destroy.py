@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from pve_simulator.api import Failed, Steps
 from pve_simulator.engine.locks import CONFIG_TIMEOUT_S
 from pve_simulator.engine.properties import parse_drive
+from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.tasks import Task
 from pve_simulator.engine.vm import Vm
-from pve_simulator.engine.volumes import Volume
 
 if TYPE_CHECKING:
     from pve_simulator.engine.cluster import Cluster
@@ -54,23 +54,10 @@ def _refuse_used_base(cluster: "Cluster", vm: Vm) -> None:
         volume = cluster.storages.volume(drive["file"], vm.node)
         if volume is None:
             continue
-        if cluster.has_stock_qemu:
-            _refuse_locked_image(cluster, cluster.storages.volumes(volume.storage, vm.node))
+        # To find a base's clones, all images are looked at.
+        refuse_open_images(cluster, cluster.storages.volumes(volume.storage, vm.node))
         if cluster.storages.children(volume, vm.node):
             raise Failed(f"base volume '{volume.id}' is still in use by linked cloned")
-
-
-def _refuse_locked_image(cluster: "Cluster", volumes: list[Volume]) -> None:
-    """To find a base's clones all images are opened, which QEMU as it comes refuses for one that
-    a running VM has open; the one of Proxmox VE does not."""
-    for volume in volumes:
-        vm = cluster.vms.get(volume.vmid or 0)
-        if vm is not None and vm.run and volume.format == "qcow2":
-            path = cluster.storages.path(cluster.storages.get(volume.storage), volume.id)
-            raise Failed(
-                f"qemu-img: Could not open '{path}': Failed to get shared \"write\" lock "
-                f"Is another process using the image [{path}]?"
-            )
 
 
 def _own_volumes(cluster: "Cluster", vm: Vm) -> list[str]:

@@ -27,7 +27,7 @@ def check(cluster: "Cluster", vm: Vm, target: str, is_online: bool) -> None:
 def run(cluster: "Cluster", node: "Node", vmid: int, target: str, task: Task) -> Steps[None]:
     with (yield from cluster.locks.config(node.name, vmid).hold(CONFIG_TIMEOUT_S)):
         vm = cluster.vm_on(node.name, vmid)
-        if not cluster.nodes[target].is_alive:
+        if not cluster.nodes[target].is_alive or not cluster.has_ssh:
             task.log.append(f"ssh: connect to host {target}: Connection refused")
             raise Failed("migration aborted")
         vm.config["lock"] = "migrate"

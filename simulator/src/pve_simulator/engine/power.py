@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pve_simulator.api import Failed, Steps
+from pve_simulator.engine import stock
 from pve_simulator.engine.config import apply_pending
 from pve_simulator.engine.locks import CONFIG_TIMEOUT_S
 from pve_simulator.engine.properties import NET, parse_net
@@ -130,7 +131,7 @@ def hibernate(cluster: "Cluster", node: "Node", vmid: int, storage_id: str | Non
         volid = yield from save_state(cluster, vm, "suspend", storage_id)
         vm.config["vmstate"] = volid
     try:
-        refuse_savevm(cluster, vm)
+        stock.refuse_savevm(cluster, vm)
         yield cluster.wait("suspend_per_gib", vm.memory / GIB)
     except Failed:
         # The lock stays, to say that something went wrong.
@@ -171,15 +172,6 @@ def state_storage(cluster: "Cluster", vm: Vm) -> str:
     used = [drive["file"].split(":")[0] for drive in vm.disks().values() if ":" in drive["file"]]
     shared = [name for name in used if cluster.storages.get(name).is_shared]
     return next(iter(shared or used), "local")
-
-
-def refuse_savevm(cluster: "Cluster", vm: Vm) -> None:
-    """Saving the memory is an addition of Proxmox VE's own to QEMU."""
-    if cluster.has_stock_qemu:
-        raise Failed(
-            f"VM {vm.vmid} qmp command 'savevm-start' failed - "
-            "The command savevm-start has not been found"
-        )
 
 
 def _ask_to_end(

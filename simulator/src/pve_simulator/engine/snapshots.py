@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pve_simulator.api import Failed, Steps
-from pve_simulator.engine import power
+from pve_simulator.engine import power, stock
 from pve_simulator.engine.locks import CONFIG_TIMEOUT_S
 from pve_simulator.engine.vm import Snapshot, Vm
 from pve_simulator.engine.volumes import CAN_SNAPSHOT, Volume
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pve_simulator.engine.node import Node
 
 GIB = 1 << 30
-SAVEVM_REFUSED_AFTER_S = 3.4
 
 
 def create(
@@ -39,9 +38,10 @@ def create(
         vm.snapshots[name] = snapshot
     try:
         yield from _freeze_and_copy(cluster, vm, snapshot, disks)
-    except Failed:
+    except Failed as error:
         yield from _give_up(cluster, vm, snapshot)
-        raise
+        # They add a line break, which an exit status shows as a space.
+        raise Failed(f"{error.message}\n") from None
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
         snapshot.state, vm.parent = None, name
         yield from _tell(cluster, vm, "snapshot_taken", name)
@@ -107,9 +107,10 @@ def _freeze_and_copy(
     cluster: "Cluster", vm: Vm, snapshot: Snapshot, disks: list[Volume]
 ) -> Steps[None]:
     if vm.run:
-        if cluster.has_stock_qemu:
-            yield cluster.env.timeout(SAVEVM_REFUSED_AFTER_S)
-        power.refuse_savevm(cluster, vm)
+        if vm.has_agent and not snapshot.vmstate and not (vm.guest and vm.guest.is_agent_up()):
+            # Is there an agent that could freeze the file systems? One that does not answer costs.
+            yield cluster.wait("agent_wait")
+        stock.refuse_savevm(cluster, vm)
     if snapshot.vmstate:
         yield cluster.wait("snapshot_ram_per_gib", vm.memory / GIB)
     yield cluster.wait("snapshot")

@@ -24,8 +24,11 @@ class Stats:
         self.vms: dict[int, Row] = {}
         self.storages: dict[tuple[str, str], Row] = {}
 
-    def watch(self, node: "Node") -> simpy.Process:
-        return self._cluster.env.process(self._tick(node))
+    def watch(self, node: "Node", first_s: float | None = None) -> simpy.Process:
+        """Look every period, for the first time then; nodes do not start in the same moment."""
+        period_s = self._cluster.latencies.exactly("statd")
+        first_s = self._cluster.dice.uniform(0, period_s) if first_s is None else first_s
+        return self._cluster.env.process(self._tick(node, first_s))
 
     def look(self, node: "Node") -> None:
         """What pvestatd does once a tick."""
@@ -84,10 +87,9 @@ class Stats:
     def _vms_of(self, node: "Node") -> Iterator["Vm"]:
         return (vm for vm in self._cluster.vms.values() if vm.node == node.name)
 
-    def _tick(self, node: "Node") -> Steps[None]:
+    def _tick(self, node: "Node", first_s: float) -> Steps[None]:
         period_s = self._cluster.latencies.exactly("statd")
-        # Nodes did not start in the same moment.
-        yield self._cluster.env.timeout(self._cluster.dice.uniform(0, period_s))
+        yield self._cluster.env.timeout(first_s)
         while True:
             if node.is_alive:
                 self.look(node)

@@ -52,6 +52,7 @@ class Tasks:
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
         self._by_upid: dict[str, Task] = {}
+        self.on_start: Callable[[Task], None] = lambda task: None
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self._by_upid.values())
@@ -74,6 +75,7 @@ class Tasks:
         task = Task(upid, node.name, pid, pstart, now, kind, subject, owner, token or None)
         self._by_upid[upid] = task
         task.process = self._cluster.env.process(self._run(task, work))
+        self.on_start(task)
         return task
 
     def stop(self, task: Task) -> None:

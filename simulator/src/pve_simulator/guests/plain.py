@@ -31,7 +31,7 @@ class PlainGuest:
 
     def start(self, *, is_resumed: bool) -> None:
         boot_s = 0.0 if is_resumed else self._cluster.latencies("boot")
-        self._agent_at = self._cluster.env.now + boot_s
+        self._agent_at = self._cluster.agent_moment(self._vm.vmid, boot_s)
 
     def stop(self, *, is_saved: bool) -> None:
         self._agent_at = None
