@@ -133,7 +133,7 @@ class Search:
         return played
 
     def _has_wrong_list(self, played: Played) -> bool:
-        return any(played.differences[e.n] and e.path.startswith(LAGGING) for e in self._exchanges)
+        return any(played.differences[e.n] and LAGGING.fullmatch(e.path) for e in self._exchanges)
 
     def _period_s(self) -> float:
         return world.latencies_of(self._start).exactly("statd")
