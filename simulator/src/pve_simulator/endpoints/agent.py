@@ -21,10 +21,9 @@ MAX_READ = 16 << 20
 
 @dataclass
 class Started:
-    """A command in the guest, by the pid that was given out for it."""
+    """A command in the guest; without a result while it runs."""
 
-    result: Execution
-    ends_at_s: float
+    result: Execution | None = None
 
 
 @endpoint("GET", f"{AGENT}/network-get-interfaces", protected=True)
@@ -108,13 +107,21 @@ def execute(call: Call) -> Steps[Row]:
         raise Failed("command or input-data (or both) required")
     args = [given] if isinstance(given, str) else list(given or [])
     guest = yield from _agent(call)
-    result = yield from call.cluster.with_guest(
-        guest, lambda: guest.execute(args, str(stdin or "").encode())
-    )
-    vm, ends_at_s = call.vm(), call.cluster.env.now + result.seconds
-    pid = max(vm.executions, default=1000) + 1
-    vm.executions[pid] = Started(result, ends_at_s)
+    vm, started = call.vm(), Started()
+    pid = vm.last_pid = vm.last_pid + 1
+    vm.executions[pid] = started
+    data = str(stdin or "").encode()
+    call.cluster.env.process(_run(call, guest, args, data, started))
     return {"pid": pid}
+
+
+def _run(call: Call, guest: Guest, args: list[str], stdin: bytes, started: Started) -> Steps[None]:
+    try:
+        result = yield from call.cluster.with_guest(guest, lambda: guest.execute(args, stdin))
+    except OSError as error:  # the guest went away meanwhile
+        result = Execution(127, err=str(error))
+    yield call.cluster.env.timeout(result.seconds)
+    started.result = result
 
 
 @endpoint("GET", f"{AGENT}/exec-status", protected=True)
@@ -124,7 +131,7 @@ def execute_status(call: Call) -> Steps[Row]:
     started: Started | None = call.vm().executions.get(pid)
     if started is None:
         raise Failed(f"Agent error: Invalid parameter 'pid': no process with PID {pid}")
-    if call.cluster.env.now < started.ends_at_s:
+    if started.result is None:
         return {"exited": 0}
     # The agent forgets a command once it has told how it ended.
     del call.vm().executions[pid]

@@ -55,6 +55,7 @@ class Vm:
     run: Run | None = None
     guest: "Guest | None" = None  # made at the first start
     executions: dict[int, Any] = field(default_factory=dict)  # commands in the guest, by pid
+    last_pid: int = 1000
 
     @property
     def is_running(self) -> bool:

@@ -1,19 +1,16 @@
 """A guest that is nothing but a few facts: it boots after a while, has an address and files."""
 
-import ipaddress
 import re
-import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pve_simulator.engine.properties import NET, parse, parse_net
+from pve_simulator.engine.properties import NET
 from pve_simulator.guests import Execution
+from pve_simulator.guests.addresses import address_of, mac_of
 
 if TYPE_CHECKING:
     from pve_simulator.engine.cluster import Cluster
     from pve_simulator.engine.vm import Vm
-
-DEFAULT_RANGE = "10.10.10.100-10.10.10.250/24"
 
 
 class PlainGuest:
@@ -46,8 +43,9 @@ class PlainGuest:
         found = [_interface("lo", "00:00:00:00:00:00", [("127.0.0.1", 8), ("::1", 128)])]
         nets = sorted(key for key in self._vm.config if NET.fullmatch(key))
         for index, key in enumerate(nets):
-            mac = parse_net(str(self._vm.config[key])).get("macaddr", "").lower()
-            found.append(_interface(f"eth{index}", mac, self._addresses(key, mac)))
+            address = address_of(self._cluster, self._vm, key, self._options)
+            pairs = [(address.ip, address.prefix)]
+            found.append(_interface(f"eth{index}", mac_of(self._vm, key), pairs))
         return found
 
     def os_info(self) -> dict[str, str]:
@@ -83,25 +81,6 @@ class PlainGuest:
 
     def write_file(self, path: str, content: bytes) -> None:
         self.files[path] = content
-
-    def _addresses(self, net: str, mac: str) -> list[tuple[str, int]]:
-        address = parse(str(self._vm.config.get(f"ipconfig{net[3:]}", "ip=dhcp"))).get("ip", "dhcp")
-        if address != "dhcp":
-            static = ipaddress.ip_interface(address)
-            return [(str(static.ip), static.network.prefixlen)]
-        return [self._leased(mac)]
-
-    def _leased(self, mac: str) -> tuple[str, int]:
-        """An address of the DHCP range, the same for the same MAC while it is kept."""
-        span, _, prefix = str(self._options.get("dhcp", DEFAULT_RANGE)).partition("/")
-        first, last = (int(ipaddress.ip_address(end)) for end in span.split("-"))
-        leases = self._cluster.leases
-        if mac not in leases:
-            taken, size = set(leases.values()), last - first + 1
-            start = zlib.crc32(mac.encode())
-            free = (first + (start + step) % size for step in range(size))
-            leases[mac] = next((number for number in free if number not in taken), first)
-        return str(ipaddress.ip_address(leases[mac])), int(prefix or 24)
 
 
 def _interface(name: str, mac: str, addresses: list[tuple[str, int]]) -> dict[str, Any]:
