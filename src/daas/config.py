@@ -223,11 +223,12 @@ def _bare(value: str) -> str:
 
 
 def _with_secret_files(given: Mapping[str, str]) -> dict[str, str]:
-    """DAAS_X_FILE=path, or a systemd credential of the name, gives DAAS_X."""
+    """DAAS_X_FILE=path, or a systemd credential of the name, gives DAAS_X: unless DAAS_X_FILE is a
+    setting itself."""
     out = dict(given)
     for key, path in given.items():
         name = key.removesuffix("_FILE")
-        if key.startswith("DAAS_") and name != key and key not in CLIENT_VARIABLES:
+        if key.startswith("DAAS_") and name != key and key not in _known() | CLIENT_VARIABLES:
             out.pop(key)
             out.setdefault(name, _secret(key, Path(path)))
     folder = given.get("CREDENTIALS_DIRECTORY")
@@ -244,7 +245,7 @@ def _secret(key: str, path: Path) -> str:
 
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:
-    known = {f.alias or f"DAAS_{n.upper()}" for n, f in Settings.model_fields.items()}
+    known = _known()
     for key in given:
         if not key.startswith("DAAS_") or key in known | CLIENT_VARIABLES | TOOL_VARIABLES:
             continue
@@ -253,6 +254,10 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(key, known, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{key} is not a setting of ours.{hint} Unset it, or see .env.example.")
+
+
+def _known() -> set[str]:
+    return {f.alias or f"DAAS_{n.upper()}" for n, f in Settings.model_fields.items()}
 
 
 def _said(error: ValidationError) -> str:

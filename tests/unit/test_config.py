@@ -185,3 +185,10 @@ def test_settings_do_not_change_while_we_run():
 
 def test_a_lease_outlives_two_lost_heartbeats():
     assert Settings.model_validate({}).lease_s >= 3 * Settings.model_validate({}).heartbeat_s
+
+
+def test_a_setting_that_is_a_file_is_not_taken_for_the_file_of_a_secret(tmp_path):
+    """Catches: DAAS_PROXMOX_CA_FILE read as the secret DAAS_PROXMOX_CA."""
+    file = tmp_path / "ca.pem"
+
+    assert load({"DAAS_PROXMOX_CA_FILE": str(file)}).proxmox_ca_file == file
