@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session as Db
 
-from daas import crypto, tenants
+from daas import crypto, events, tenants
 from daas.access import tokens
 from daas.access.actors import Role
 from daas.config import Settings
@@ -13,9 +13,10 @@ from daas.db import Database, upsert
 from daas.errors import ConfigError
 from daas.jobs import queue
 from daas.jobs.lanes import Lane, Priority
-from daas.nodes.models import Cluster
-from daas.sessions.models import Installation
+from daas.nodes.models import Cluster, Node
+from daas.sessions.models import LIVE, Installation, Session
 from daas.templates import service as templates
+from daas.templates.models import Build
 
 CLUSTER = "local"
 FIRST = "admin"
@@ -51,6 +52,7 @@ def init(settings: Settings, with_token: bool = True) -> Made:
 def prepare(db: Db, settings: Settings) -> None:
     """What each start makes sure of: tenant, cluster, templates; and their standing jobs."""
     tenants.make(db, tenants.DEFAULT)
+    _leave_other(db, settings.provider)
     has_numbers = settings.provider == "proxmox"
     first, last = settings.proxmox_vmid_range if has_numbers else (None, None)
     known = {"kind": settings.provider, "first_number": first, "last_number": last}
@@ -59,6 +61,24 @@ def prepare(db: Db, settings: Settings) -> None:
     templates.import_folder(db, settings.templates_dir)
     queue.wake(db, "node", CLUSTER, Lane.LOOK, Priority.REFILL)
     queue.wake(db, "sweep", settings.provider, Lane.BULK, Priority.REFILL)
+
+
+def _leave_other(db: Db, provider: str) -> None:
+    """Nothing is known any more of a hypervisor that this installation used before: images and
+    nodes were that one's. Refused while it has desktops that nobody else could remove."""
+    cluster = db.get(Cluster, CLUSTER)
+    if cluster is None or cluster.kind == provider:
+        return
+    live = db.scalar(select(func.count()).where(Session.cluster == CLUSTER, LIVE))
+    if live:
+        raise ConfigError(
+            f"DAAS_PROVIDER is {provider} now, and {live} desktops of {cluster.kind} are still "
+            f"there: set it to {cluster.kind} again and delete them first."
+        )
+    db.execute(delete(Build).where(Build.cluster == CLUSTER))
+    db.execute(delete(Node).where(Node.cluster == CLUSTER))
+    words = (cluster.kind, provider, "system", "DAAS_PROVIDER was changed")
+    events.record(db, f"cluster/{CLUSTER}", *words)
 
 
 def open_database(settings: Settings, threads: int) -> Database:

@@ -11,9 +11,11 @@ from daas.crypto import Vault
 from daas.db import Database
 from daas.errors import ConfigError
 from daas.jobs.models import Job
-from daas.nodes.models import Cluster
+from daas.nodes.models import Cluster, Node
+from daas.sessions import service
 from daas.sessions.models import Installation
-from daas.templates.models import Template
+from daas.templates.models import Build, Template
+from daas.templates.service import Recipe, RecipeSize
 from daas.tenants import Tenant
 from support.world import settings as make_settings
 
@@ -121,3 +123,27 @@ def test_on_postgresql_too(settings, postgresql):
         database = Database(url, threads=2)
         assert names(database, Installation.id) == [made.instance]
         database.dispose()
+
+
+def test_another_provider_knows_nothing_of_the_images_and_nodes_of_the_one_before(settings, opened):
+    with opened.transaction() as db:
+        db.add(Build(name="build-a", template="debian", version=1, cluster="local", created_at=1))
+        db.add(Node(cluster="local", name="sim1"))
+
+    with opened.transaction() as db:
+        installation.prepare(db, settings.model_copy(update={"provider": "lxd"}))
+
+    assert names(opened, Cluster.kind) == ["lxd"]
+    assert names(opened, Build.name) == [] and names(opened, Node.name) == []
+
+
+def test_a_provider_cannot_be_changed_under_living_desktops(settings, opened):
+    """Catches: machines that nobody can remove any more."""
+    with opened.transaction() as db:
+        recipe = Recipe("debian", 1, "img", "local", "s", RecipeSize(1, 512, 4, 512), {})
+        session = service.refill(db, "pool", "default", recipe)
+
+    with opened.transaction() as db, pytest.raises(ConfigError, match="1 desktops of simulated"):
+        installation.prepare(db, settings.model_copy(update={"provider": "lxd"}))
+
+    assert names(opened, Cluster.kind) == ["simulated"] and session.name

@@ -226,3 +226,12 @@ def test_a_desktop_that_merely_restarts_stays_ready(world):
     sweep(world)
     world.drain()
     assert world.load(name).status == "ready"
+
+
+def test_the_sweep_of_a_provider_that_is_no_longer_used_ends(world):
+    """Catches: a job that fails for ever after DAAS_PROVIDER was changed."""
+    world.wake("sweep", "another", Lane.BULK)
+
+    assert world.worker().work_once(Lane.BULK)
+
+    assert not any(job.key == "another" for job in world.all(Job))

@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 def sweep(work: Work, providers: Mapping[str, Provider], instance: str) -> None:
     """One round over the machines of the provider that the job names."""
-    kind, provider = work.job.key, providers[work.job.key]
+    kind, provider = work.job.key, providers.get(work.job.key)
+    if provider is None:  # the installation uses another one now
+        with work.database.transaction() as db:
+            queue.settle(db, work.job, None, Lane.BULK, Priority.REFILL)
+        return
     with suppress(NotYet), work.heartbeat(lambda db: True):
         # Machines first: a row is older than its machine, so a machine we list whose row we
         # then do not find is not one that is just being made.

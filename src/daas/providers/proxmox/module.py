@@ -69,7 +69,9 @@ class Module:
         text = self.box.of(state)
         if text is None or not terraform_state.is_about(text, number):
             return
-        given = {**self._common(), "vm_name": name, "vmid": number, "node": node}
+        # With the template's number a module need not look for it: it may be gone by now.
+        known = {"vm_name": name, "vmid": number, "node": node}
+        given = {**self._common(), **known, "template_vmid": state.get("template", 0)}
         self.terraform.destroy(_run(name, number), given, self._secrets(), text, _forget, silent)
 
     def _common(self) -> dict[str, Any]:
