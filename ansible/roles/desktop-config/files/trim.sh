@@ -40,7 +40,7 @@ masks=(
     console-setup.service keyboard-setup.service plymouth-start.service plymouth-quit.service
     plymouth-quit-wait.service systemd-journal-flush.service systemd-pstore.service
     systemd-update-utmp.service systemd-update-utmp-runlevel.service
-    systemd-machine-id-commit.service systemd-firstboot.service systemd-sysusers.service
+    systemd-firstboot.service systemd-sysusers.service
     systemd-hwdb-update.service systemd-journal-catalog-update.service
     systemd-pcrphase.service systemd-pcrphase-sysinit.service systemd-ask-password-console.path systemd-ask-password-wall.path
 )
@@ -50,6 +50,7 @@ container_masks=(
     systemd-udev-trigger.service systemd-udev-settle.service systemd-binfmt.service
     systemd-sysctl.service systemd-modules-load.service systemd-remount-fs.service
     systemd-random-seed.service systemd-timesyncd.service systemd-networkd.service
+    systemd-machine-id-commit.service
     systemd-networkd.socket systemd-networkd-wait-online.service systemd-resolved.service
     systemd-boot-system-token.service systemd-tmpfiles-setup-dev.service networking.service NetworkManager.service
     modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service
@@ -60,12 +61,22 @@ container_masks=(
     getty.target container-getty@0.service cloud-init.service cloud-init-local.service
     cloud-config.service cloud-final.service
 )
+# What a cloud image brings and a desktop does not need: entropy and news from the internet, disks on
+# the network, tools of other hypervisors. Its root is read-only at first: the machine-id that it
+# was given is written down by systemd-machine-id-commit, which stays.
+machine_masks=(
+    pollinate.service snapd.seeded.service snapd.apparmor.service snapd.autoimport.service
+    ubuntu-advantage.service apt-news.service esm-cache.service apport-autoreport.service
+    open-iscsi.service iscsid.socket multipathd.socket lvm2-monitor.service blk-availability.service
+    open-vm-tools.service vgauth.service thermald.service secureboot-db.service
+    grub-common.service grub-initrd-fallback.service fwupd-refresh.timer
+)
 # Programs that make units at each boot, for disks and consoles that a container does not have.
 container_generators=(
     cryptsetup debug fstab getty gpt-auto hibernate-resume integritysetup rc-local run
     system-update sysv tpm2 veritysetup ssh
 )
-if [ "$kind" = container ]; then masks+=("${container_masks[@]}"); fi
+if [ "$kind" = container ]; then masks+=("${container_masks[@]}"); else masks+=("${machine_masks[@]}"); fi
 # One sshd a connection: a desktop nobody logs in to by SSH carries none.
 enabled=(daas-firstboot.service daas-rsakeys.timer ssh.socket)
 disabled=(ssh.service)
