@@ -93,7 +93,8 @@ def test_addresses_need_a_gateway_with_its_prefix(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no gateway with its prefix"):
         connect.place(settings(tmp_path, **given, DAAS_PROXMOX_GATEWAY="10.0.0.1"))
     found = connect.place(settings(tmp_path, **given, DAAS_PROXMOX_GATEWAY="10.0.0.1/24"))
-    assert found.addresses == ("10.0.0.50", "10.0.0.60") and found.gateway == "10.0.0.1/24"
+    assert found.addresses == ("10.0.0.50", "10.0.0.58") and found.gateway == "10.0.0.1/24"
+    assert found.build_addresses == ("10.0.0.59", "10.0.0.60")
 
 
 def test_a_missing_authority_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ STATUSES = Literal[
 WAYS = Literal["running", "stopped", "deleted"]
 ROLES = Literal["user", "admin", "operator"]
 BUILD_STATUSES = Literal["queued", "building", "built", "failed"]
+PROVIDERS = Literal["lxd", "proxmox", "simulated"]
 YEAR_S = 31_536_000.0
 
 
@@ -239,6 +240,11 @@ class EventList(BaseModel):
 
 class TemplatePath(BaseModel):
     name: Name
+
+
+class BuildQuery(Query):
+    cluster: Name | None = Field(None, description="where; the first one if left out")
+    provider: PROVIDERS | None = Field(None, description="on a cluster of that kind")
 
 
 class BuildPath(TemplatePath):

@@ -13,6 +13,7 @@ from daas.api.schemas import (
     BuildList,
     BuildOut,
     BuildPath,
+    BuildQuery,
     EventHeader,
     LogQuery,
     SizeOut,
@@ -71,10 +72,10 @@ def get(path: TemplatePath) -> Response:
 
 
 @bp.post("/<name>/builds", responses=answers(401, 403, 404, accepted=BuildOut))
-def build(path: TemplatePath) -> Response:
+def build(path: TemplatePath, query: BuildQuery) -> Response:
     """Have the newest version built; asked again meanwhile, it is the same build"""
     with core().database.transaction() as db:
-        view = _build(service.build(db, actor(), path.name))
+        view = _build(service.build(db, actor(), path.name, query.cluster, query.provider))
     where = f"/api/v1/templates/{path.name}/builds/{view.id}"
     return reply(view, 202, {"Location": where})
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 import yaml
@@ -44,12 +45,16 @@ def create(
 @app.command()
 def build(
     name: Name,
+    provider: Annotated[
+        str | None, typer.Option(help="On a cluster of that kind: lxd or proxmox.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Follow it to its end.")] = True,
     as_json: render.AsJson = False,
 ) -> None:
     """Build the newest version of a template."""
     api = http.connect()
-    made = api.post(f"/templates/{name}/builds")
+    where = f"?provider={quote(provider)}" if provider else ""
+    made = api.post(f"/templates/{name}/builds{where}")
     if wait:
         made = await_built(api, name, made["id"], as_json)
     if as_json:

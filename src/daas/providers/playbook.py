@@ -20,6 +20,7 @@ from daas.providers.base import Progress
 PLAYBOOK = "playbooks/deploy-desktop.yml"
 GROUP = "ephemeral_desktop"
 RUN_S = 1800.0
+CONNECT_S = 5
 SOCKET_PATH = 70  # characters that leave room, of 108, for what ssh appends
 
 
@@ -34,15 +35,21 @@ class Host:
 
 def make_key(folder: Path) -> str:
     """A private key exists as `folder`/key; return the public one, as authorized_keys wants it."""
+    private, public = key_pair()
+    _write(folder / "key", private)
+    return public
+
+
+def key_pair() -> tuple[bytes, str]:
+    """Return a new key of ours: the private half as OpenSSH keeps it, and the public one."""
     private = Ed25519PrivateKey.generate()
     text = private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.OpenSSH,
         serialization.NoEncryption(),
     )
-    _write(folder / "key", text)
     openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    return private.public_key().public_bytes(*openssh).decode()
+    return text, private.public_key().public_bytes(*openssh).decode()
 
 
 def run(
@@ -54,13 +61,38 @@ def run(
     progress: Progress,
 ) -> None:
     """The tasks with these tags are done on `host`. CommandFailed, with what Ansible said last."""
-    _write(folder / "known_hosts", f"{host.address} {host.public_key.strip()}\n".encode())
+    _write(folder / "known_hosts", _known(host))
     _write(folder / "inventory.yml", yaml.safe_dump(_inventory(folder, host)).encode())
     _write(folder / "variables.yml", yaml.safe_dump(dict(variables)).encode())
     args = [_program(), "--inventory", str(folder / "inventory.yml"), "--tags", tags]
     args += ["--extra-vars", f"@{folder}/variables.yml", PLAYBOOK]
     env = _env(ansible_dir, folder)
     process.run(args, RUN_S, cwd=ansible_dir, env=env, on_line=progress, is_bound=True)
+
+
+def over_ssh(folder: Path, host: Host, script: str, timeout_s: float, progress: Progress) -> str:
+    """Run a shell script as root on `host`; its output. CommandFailed: 255 if nobody answered."""
+    _write(folder / "known_hosts", _known(host))
+    args = ["ssh", *_ssh_options(folder), "-i", str(folder / "key"), f"root@{host.address}"]
+    args += ["sh", "-s"]
+    return process.run(args, timeout_s, stdin=script.encode(), on_line=progress, is_bound=True)
+
+
+def _known(host: Host) -> bytes:
+    return f"{host.address} {host.public_key.strip()}\n".encode()
+
+
+def _ssh_options(folder: Path) -> list[str]:
+    given = (
+        f"UserKnownHostsFile={folder}/known_hosts",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=yes",
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "LogLevel=ERROR",
+        f"ConnectTimeout={CONNECT_S}",
+    )
+    return [word for one in given for word in ("-o", one)]
 
 
 def _program() -> str:

@@ -112,13 +112,15 @@ def import_folder(db: Db, folder: Path) -> list[str]:
     return names
 
 
-def build(db: Db, actor: Actor, name: str, cluster: str | None = None) -> Build:
-    """The newest version of the template is being built, or will be; asked again meanwhile, it
-    is the same build."""
+def build(
+    db: Db, actor: Actor, name: str, cluster: str | None = None, provider: str | None = None
+) -> Build:
+    """The newest version of the template is being built, or will be, on that cluster or on one of
+    that kind; asked again meanwhile, it is the same build."""
     if not actor.is_admin:
         raise Forbidden("Building a template is for administrators.")
     template = shown(db, actor, name)
-    where = _cluster(db, cluster)
+    where = _cluster(db, cluster, provider)
     alone(db, f"template/{name}")
     same = (Build.template == name, Build.version == template.version, Build.cluster == where)
     if pending := db.scalar(select(Build).where(*same, PENDING).with_for_update()):
@@ -202,13 +204,19 @@ def _newest_built(db: Db, actor: Actor, name: str, cluster: str | None) -> tuple
     return template, build
 
 
-def _cluster(db: Db, name: str | None) -> str:
-    found = db.scalar(
-        select(Cluster.name)
-        .where(Cluster.name == name if name else Cluster.name.is_not(None))
-        .order_by(Cluster.name)
-        .limit(1)
-    )
-    if found is None:
-        raise NotFound(f"There is no cluster {name}." if name else "There is no cluster yet.")
-    return found
+def _cluster(db: Db, name: str | None, kind: str | None) -> str:
+    clusters = list(db.scalars(select(Cluster).order_by(Cluster.name)))
+    for cluster in clusters:
+        if name in (None, cluster.name) and kind in (None, cluster.kind):
+            return cluster.name
+    if not clusters:
+        raise NotFound("There is no cluster yet.")
+    if kind:
+        has = ", ".join(sorted({cluster.kind for cluster in clusters}))
+        what = f"no cluster of kind {kind}" if name is None else f"no {kind} cluster {name}"
+        raise NotFound(
+            f"There is {what}; this installation has {has}. It is chosen by DAAS_PROVIDER={kind}, "
+            "and a restart.",
+            "provider",
+        )
+    raise NotFound(f"There is no cluster {name}.", "cluster")

@@ -100,6 +100,17 @@ def test_a_bad_document_names_the_field(
     assert site.get("op", f"{TEMPLATES}/bad").status_code == 404
 
 
+def test_a_build_is_for_a_cluster_of_a_kind_or_says_how_to_have_one(site: Site) -> None:
+    here = site.post("op", f"{TEMPLATES}/desk/builds?provider=simulated")
+    other = site.post("op", f"{TEMPLATES}/desk/builds?provider=proxmox")
+    wrong = site.post("op", f"{TEMPLATES}/desk/builds?provider=vmware")
+    nowhere = site.post("op", f"{TEMPLATES}/desk/builds?cluster=moon")
+
+    assert here.status_code == 202
+    assert other.status_code == 404 and "DAAS_PROVIDER=proxmox" in other.json["detail"]
+    assert wrong.status_code == 400 and nowhere.status_code == 404
+
+
 def test_builds_of_a_template_are_its_own(site: Site) -> None:
     build = site.get("op", f"{TEMPLATES}/desk/builds").json["items"][-1]["id"]
 

@@ -282,3 +282,11 @@ def _command_lines():
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         if path.exists():
             yield path
+
+
+def test_a_template_is_built_on_the_kind_of_hypervisor_that_is_named(product):
+    built = product.run("template", "build", "debian-12-xfce", "--provider", "simulated")
+    refused = product.run("template", "build", "debian-12-xfce", "--provider", "proxmox")
+
+    assert built.returncode == 0, built.stderr
+    assert refused.returncode == 1 and "DAAS_PROVIDER=proxmox" in refused.stderr

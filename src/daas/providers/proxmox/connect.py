@@ -3,11 +3,12 @@ asked of Proxmox."""
 
 import os
 from collections.abc import Callable
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 
 from daas.config import Settings
 from daas.errors import ConfigError
 from daas.providers.proxmox.client import Access, Client, addresses
+from daas.providers.proxmox.inside import OverSsh
 from daas.providers.proxmox.machine import Place
 from daas.providers.proxmox.module import Module
 from daas.providers.proxmox.provider import ProxmoxProvider
@@ -16,6 +17,7 @@ from daas.providers.terraform import tfvars
 from daas.providers.terraform.runner import Terraform
 
 Text = Callable[[str], str]
+BUILDS = 2  # at once, each with an address; as many as the worker has threads for
 
 
 def connect(settings: Settings, instance: str, seal: Text, open_: Text) -> ProxmoxProvider:
@@ -23,7 +25,9 @@ def connect(settings: Settings, instance: str, seal: Text, open_: Text) -> Proxm
     vault's: Terraform's states are kept by them. ConfigError says which setting to set."""
     client = Client(access(settings))
     module = Module(terraform(settings), client, StateBox(seal, open_))
-    return ProxmoxProvider(client, instance, place(settings), module)
+    return ProxmoxProvider(
+        client, instance, place(settings), module, inside=OverSsh(settings.ansible_dir)
+    )
 
 
 def access(settings: Settings) -> Access:
@@ -56,7 +60,7 @@ def terraform(settings: Settings) -> Terraform:
 
 
 def place(settings: Settings) -> Place:
-    first, _, last = (settings.proxmox_addresses or "").partition("-")
+    first, last, for_builds = _addresses(settings.proxmox_addresses or "")
     if first and not settings.proxmox_gateway:
         raise ConfigError(
             "DAAS_PROXMOX_GATEWAY is not set: with DAAS_PROXMOX_ADDRESSES, write the network's "
@@ -71,10 +75,22 @@ def place(settings: Settings) -> Place:
         pool=settings.proxmox_pool,
         nodes=tuple(one.strip() for one in settings.proxmox_nodes.split(",") if one.strip()),
         addresses=(first, last) if first else None,
+        build_addresses=for_builds,
         gateway=settings.proxmox_gateway if first else None,
         numbers=settings.proxmox_vmid_range,
         is_full_clone=settings.proxmox_full_clone,
     )
+
+
+def _addresses(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the first and the last for desktops, and the end of the range, which is for builds."""
+    first, _, last = text.partition("-")
+    if not first:
+        return "", "", ()
+    count = int(IPv4Address(last)) - int(IPv4Address(first)) + 1
+    kept = min(BUILDS, count - 1)
+    end = IPv4Address(last) - kept
+    return first, str(end), tuple(str(end + number) for number in range(1, kept + 1))
 
 
 def _token(settings: Settings) -> tuple[str, str]:

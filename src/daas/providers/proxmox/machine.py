@@ -28,6 +28,7 @@ class Place:
     pool: str = ""
     nodes: tuple[str, ...] = ()  # none: all of the cluster
     addresses: tuple[str, str] | None = None
+    build_addresses: tuple[str, ...] = ()  # kept from desktops, for template builds
     gateway: str | None = None  # with its prefix: "10.0.0.1/24"
     numbers: tuple[int, int] = (20000, 29999)
     is_full_clone: bool = False

@@ -9,6 +9,7 @@ from daas.providers.base import Tag
 
 PLAIN = "daas"  # on all that is ours, for people who look at the list
 IMAGE = "image"
+BUILD = "build"
 ALPHABET = re.compile(r"[a-z0-9-]+")
 
 
@@ -30,6 +31,15 @@ def words(tag: Tag, created_at: float) -> list[str]:
 def image_words(instance: str) -> list[str]:
     """Return the tags of an image of ours."""
     return [PLAIN, f"{PLAIN}_{instance}_{IMAGE}"]
+
+
+def build_words(instance: str) -> list[str]:
+    """Return the tags of a machine that becomes an image of ours."""
+    return [PLAIN, f"{PLAIN}_{instance}_{BUILD}"]
+
+
+def is_build_of(tags: str | None, instance: str) -> bool:
+    return f"{PLAIN}_{instance}_{BUILD}" in split(tags)
 
 
 def sentence(tag: Tag) -> str:

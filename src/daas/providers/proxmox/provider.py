@@ -4,16 +4,19 @@ could hurt one reads its mark first."""
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from weakref import WeakValueDictionary
 
-from daas.errors import NotOurs, Refused, Unsupported
+from daas.errors import NotOurs, Refused
 from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State, silent
 from daas.providers.proxmox import errors, machine, marks, nodes, tasks
 from daas.providers.proxmox.agent import Agent
+from daas.providers.proxmox.bake import Bakery
 from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.cluster import Cluster, Vm
 from daas.providers.proxmox.finding import Finder
 from daas.providers.proxmox.guest import Desktop
+from daas.providers.proxmox.inside import Inside, OverSsh
 from daas.providers.proxmox.machine import Json, Place
 from daas.providers.proxmox.make import Maker
 from daas.providers.proxmox.module import Module
@@ -38,6 +41,7 @@ class ProxmoxProvider:
         module: Module,
         stop_s: int = STOP_S,
         watch_each_s: float = EACH_S,
+        inside: Inside | None = None,
     ):
         self.client, self.instance, self.place = client, instance, place
         self.cluster = Cluster(client, instance)
@@ -45,6 +49,8 @@ class ProxmoxProvider:
         self._remover = Remover(client, self.cluster, self._finder, module)
         self._maker = Maker(client, self.cluster, self._finder, self._remover, place, module)
         self._watcher = Watcher(self.cluster, instance, watch_each_s)
+        inside = inside or OverSsh(Path("ansible"))
+        self._bakery = Bakery(client, self.cluster, instance, place, inside)
         self._stop_s = stop_s
         self._names: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._names_lock = threading.Lock()
@@ -125,10 +131,7 @@ class ProxmoxProvider:
         return nodes.look(self.cluster, self.place, self.instance)
 
     def bake(self, baking: Baking, progress: Progress) -> str:
-        raise Unsupported(
-            "Templates cannot be built on Proxmox yet: make one there, and name it in the "
-            "template's provider.proxmox section."
-        )
+        return self._bakery.bake(baking, progress)
 
     def images(self) -> list[str]:
         return sorted({vm.name for vm in self.cluster.vms() if self._is_image(vm)})
