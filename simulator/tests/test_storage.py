@@ -145,3 +145,18 @@ def test_block_storages_name_their_volumes_without_files():
             "rbd": "rbd:base-202-disk-0/vm-302-disk-0,size=1G",
         }
         assert "still in use" in api.task("DELETE", "qemu/200")
+
+
+def test_a_disk_moves_to_another_storage(api):
+    api.clone(100)
+
+    kept = api.task("POST", "qemu/100/move_disk", disk="scsi0", storage="shared")
+    gone = api.task("POST", "qemu/100/move_disk", disk="scsi0", storage="local", delete=1)
+
+    assert (kept, gone) == ("OK", "OK")
+    config = api.config(100)
+    assert config["scsi0"] == "local:100/vm-100-disk-1.qcow2,size=8G"
+    assert config["unused0"] == "local:9000/base-9000-disk-0.qcow2/100/vm-100-disk-0.qcow2"
+    assert not [volume for volume in api.volumes("shared") if "100" in volume]
+    same = api.refused("POST", "qemu/100/move_disk", disk="scsi0", storage="local")
+    assert same == "you can't move to the same storage with same format"

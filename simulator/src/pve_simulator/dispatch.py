@@ -83,6 +83,8 @@ def answer(cluster: Cluster, request: Request) -> Steps[Response]:
 
 
 def _serve(cluster: Cluster, request: Request) -> Steps[Any]:
+    if request.entry in cluster.nodes and not cluster.nodes[request.entry].is_alive:
+        raise Unanswered
     is_open = (request.method, request.path) in OPEN
     identity = Identity("") if is_open else cluster.access.authenticate(request)
     match = router.find(request.method, request.path)

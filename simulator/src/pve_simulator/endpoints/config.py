@@ -139,9 +139,11 @@ def _wanted(call: Call) -> config.Change:
         bool(given.get("skiplock")),
     )
     config.check(call.cluster, call.node.name, change)
-    rights.may_change(call, change.deletes)
+    vm = call.cluster.vms.get(call.vmid)
+    rights.may_delete(call, change.deletes, vm)
     rights.may_change(call, list(change.values))
-    rights.may_change_drives(call, change.values, call.cluster.vms.get(call.vmid))
+    rights.may_change_drives(call, change.values, vm)
+    rights.may_use_bridges(call, change.values)
     return change
 
 

@@ -7,7 +7,7 @@ from pve_simulator.dispatch import Call
 from pve_simulator.endpoints import rights
 from pve_simulator.endpoints.config import normal
 from pve_simulator.endpoints.status import live
-from pve_simulator.engine import clone, config, create, destroy, migrate
+from pve_simulator.engine import clone, config, create, destroy, migrate, move
 from pve_simulator.engine.properties import is_cdrom, is_cloudinit
 from pve_simulator.router import endpoint
 
@@ -47,6 +47,7 @@ def create_vm(call: Call) -> Steps[str]:
     config.check(cluster, call.node.name, config.Change(values or {"name": ""}))
     rights.may_change(call, list(values))
     rights.may_change_drives(call, values)
+    rights.may_use_bridges(call, values)
     vm = yield from create.reserve(cluster, call.node, vmid)
     starts = bool(given.get("start"))
 
@@ -84,6 +85,7 @@ def clone_vm(call: Call) -> str:
         target = request.storage or drive["file"].split(":")[0]
         if not is_cdrom(drive) and not is_cloudinit(drive):
             rights.on_storage(call, target, "Datastore.AllocateSpace")
+    rights.may_use_bridges(call, planned.config)
     return call.start(
         "qmclone", call.vmid, lambda task: clone.run(call.cluster, call.node, planned, task)
     )
@@ -110,6 +112,19 @@ def feature(call: Call) -> Row:
     shared = all(v and storages.get(v.storage).is_shared for v in volumes)
     names = list(call.cluster.nodes) if shared else [vm.node]
     return {"hasFeature": int(can.get(wanted, False)), "nodes": names}
+
+
+@endpoint("POST", f"{VM}/move_disk", protected=True, latency="fork")
+def move_disk(call: Call) -> str:
+    given, vm, node = call.params.get, call.vm(), call.node
+    order = move.Order(
+        str(call.params["disk"]), str(given("storage", "")), given("format"), bool(given("delete"))
+    )
+    move.check(call.cluster, vm, order)
+    rights.on_storage(call, order.storage, "Datastore.AllocateSpace")
+    return call.start(
+        "qmmove", vm.vmid, lambda task: move.run(call.cluster, node, vm.vmid, order, task)
+    )
 
 
 @endpoint("GET", f"{VM}/migrate", protected=True)

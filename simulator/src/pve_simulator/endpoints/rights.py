@@ -6,7 +6,13 @@ from pve_simulator.api import Failed, Forbidden, Invalid
 from pve_simulator.dispatch import Call
 from pve_simulator.engine.config import CLOUDINIT_KEYS
 from pve_simulator.engine.drives import NEW_DISK
-from pve_simulator.engine.properties import is_cdrom, is_cloudinit, is_drive, parse_drive
+from pve_simulator.engine.properties import (
+    is_cdrom,
+    is_cloudinit,
+    is_drive,
+    parse_drive,
+    parse_net,
+)
 from pve_simulator.engine.vm import Config, Vm
 
 ROOT = "root@pam"
@@ -21,7 +27,7 @@ _BY_PRIVILEGE = {
     "VM.Config.Disk": "boot bootdisk vmstatestorage",
 }
 PRIVILEGE = {key: privilege for privilege, keys in _BY_PRIVILEGE.items() for key in keys.split()}
-ELSEWHERE = re.compile(r"(unused|serial|usb|hostpci|virtiofs)\d+|cdrom|tags")
+ELSEWHERE = re.compile(r"(unused|serial|usb|hostpci|virtiofs)\d+|cdrom")
 
 
 def is_root(call: Call) -> bool:
@@ -52,17 +58,41 @@ def may_change(call: Call, keys: list[str]) -> None:
             raise Failed(f"only root can set '{key}' config")
 
 
+def may_delete(call: Call, keys: list[str], vm: Vm | None) -> None:
+    """The same for keys that go; for a drive it depends on what it is."""
+    may_change(call, keys)
+    if is_root(call):
+        return
+    found = vm.config if vm is not None else {}
+    for key in keys:
+        if is_drive(key) and key in found:
+            _may_change_drive(call, parse_drive(str(found[key])))
+        elif key.startswith("unused"):
+            need(call, "VM.Config.Disk")
+        elif re.fullmatch(r"net\d+", key) and key in found:
+            may_use_bridges(call, {key: found[key]})
+
+
+def may_use_bridges(call: Call, values: Config) -> None:
+    """A network card may be on a bridge that one may use, with its tag if it has one."""
+    if is_root(call):
+        return
+    for key in sorted(key for key in values if re.fullmatch(r"net\d+", key)):
+        net = parse_net(str(values[key]))
+        bridge = f"/sdn/zones/localnetwork/{net.get('bridge', '')}"
+        tags = [net["tag"]] if net.get("tag") else []
+        tags += [tag for tag in net.get("trunks", "").split(";") if tag]
+        for path in [f"{bridge}/{tag}" for tag in tags] or [bridge]:
+            call.cluster.access.require(call.identity, path, "SDN.Use")
+
+
 def may_change_drives(call: Call, values: Config, vm: Vm | None = None) -> None:
     """Drives need a right on the VM, and on the storage that a new disk is made on."""
     for key, value in values.items():
         if not is_drive(key):
             continue
         drive = parse_drive(str(value))
-        if is_cloudinit(drive) or drive["file"].endswith(":cloudinit"):
-            need(call, "VM.Config.Cloudinit")
-            need(call, "VM.Config.CDROM")
-        else:
-            need(call, "VM.Config.CDROM" if is_cdrom(drive) else "VM.Config.Disk")
+        _may_change_drive(call, drive)
         may_use_volume(call, drive, vm)
 
 
@@ -92,9 +122,21 @@ def on_storage(call: Call, storage: str, privilege: str) -> None:
 
 
 def need(call: Call, privilege: str) -> None:
+    """A right on the VM; for one that is to be made, on its pool will do."""
+    pool = call.params.get("pool")
+    if pool and call.cluster.access.has(call.identity, f"/pool/{pool}", privilege):
+        return
     call.cluster.access.require(call.identity, f"/vms/{call.params['vmid']}", privilege)
 
 
 def need_any(call: Call, *privileges: str) -> None:
     path = f"/vms/{call.params['vmid']}"
     call.cluster.access.require_any(call.identity, path, *privileges)
+
+
+def _may_change_drive(call: Call, drive: dict[str, str]) -> None:
+    if is_cloudinit(drive) or drive["file"].endswith(":cloudinit"):
+        need(call, "VM.Config.Cloudinit")
+        need(call, "VM.Config.CDROM")
+    else:
+        need(call, "VM.Config.CDROM" if is_cdrom(drive) else "VM.Config.Disk")
