@@ -157,6 +157,6 @@ def test_a_disk_moves_to_another_storage(api):
     config = api.config(100)
     assert config["scsi0"] == "local:100/vm-100-disk-1.qcow2,size=8G"
     assert config["unused0"] == "local:9000/base-9000-disk-0.qcow2/100/vm-100-disk-0.qcow2"
-    assert not [volume for volume in api.volumes("shared") if "100" in volume]
+    assert not [volume for volume in api.volumes("shared") if "vm-100-" in volume]
     same = api.refused("POST", "qemu/100/move_disk", disk="scsi0", storage="local")
     assert same == "you can't move to the same storage with same format"
