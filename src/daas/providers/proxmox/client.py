@@ -59,7 +59,11 @@ class Client:
     @property
     def url(self) -> str:
         """The API node to use now: the first that is not known to be dead."""
-        return self._in_order()[0]
+        return self.in_order()[0]
+
+    def is_silent(self, url: str) -> None:
+        """From now on, and for a while, the others are asked first."""
+        self._dead_until[url] = time.monotonic() + DEAD_S
 
     def get(self, path: str, **params: Any) -> Any:
         """Return what is there; tried again for a moment where the fault is not ours."""
@@ -84,13 +88,13 @@ class Client:
 
     def _send(self, method: str, path: str, params: Mapping[str, Any]) -> Any:
         last: Exception | None = None
-        for url in self._in_order():
+        for url in self.in_order():
             try:
                 answer = self._call(url, method, path, params)
             except requests.RequestException as error:
-                self._dead_until[url] = time.monotonic() + DEAD_S
+                self.is_silent(url)
                 last = _why(error, url)
-                if method != "GET" and not _was_never_sent(error):
+                if method != "GET" and not was_never_sent(error):
                     raise last from error
                 continue
             self._dead_until.pop(url, None)
@@ -131,7 +135,8 @@ class Client:
             path_prefix=prefix or None,
         )
 
-    def _in_order(self) -> list[str]:
+    def in_order(self) -> list[str]:
+        """The API nodes, those that did not answer lately last."""
         now = time.monotonic()
         return sorted(self.access.urls, key=lambda url: self._dead_until.get(url, 0.0) > now)
 
@@ -157,7 +162,7 @@ def _token(token_id: str) -> tuple[str, str]:
     return user, name
 
 
-def _was_never_sent(error: requests.RequestException) -> bool:
+def was_never_sent(error: requests.RequestException) -> bool:
     cause = error.args[0] if error.args else None
     return isinstance(error, requests.ConnectTimeout) or isinstance(
         getattr(cause, "reason", cause), NEVER_SENT

@@ -4,6 +4,7 @@ asked of Proxmox."""
 import os
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
 
 from daas.config import Settings
 from daas.errors import ConfigError
@@ -12,6 +13,7 @@ from daas.providers.proxmox.inside import OverSsh
 from daas.providers.proxmox.machine import Place
 from daas.providers.proxmox.module import Module
 from daas.providers.proxmox.provider import ProxmoxProvider
+from daas.providers.proxmox.relay import Relay
 from daas.providers.proxmox.terraform_state import StateBox
 from daas.providers.terraform import tfvars
 from daas.providers.terraform.runner import Terraform
@@ -24,7 +26,9 @@ def connect(settings: Settings, instance: str, seal: Text, open_: Text) -> Proxm
     """The provider of this installation; nothing is spoken to yet. `seal` and `open_` are the
     vault's: Terraform's states are kept by them. ConfigError says which setting to set."""
     client = Client(access(settings))
-    module = Module(terraform(settings), client, StateBox(seal, open_))
+    relay = Relay(client, settings.data_dir / "terraform")
+    runner = terraform(settings, relay.ca_file)
+    module = Module(runner, relay, client.access.token_id, StateBox(seal, open_))
     return ProxmoxProvider(
         client, instance, place(settings), module, inside=OverSsh(settings.ansible_dir)
     )
@@ -45,9 +49,8 @@ def access(settings: Settings) -> Access:
     )
 
 
-def terraform(settings: Settings) -> Terraform:
-    """The runner of this installation's module."""
-    ca_file = settings.proxmox_ca_file
+def terraform(settings: Settings, ca_file: Path) -> Terraform:
+    """The runner of this installation's module. It speaks to our relay, and trusts that."""
     return Terraform(
         settings.terraform,
         settings.terraform_dir,
@@ -55,7 +58,7 @@ def terraform(settings: Settings) -> Terraform:
         settings.tf_mirror,
         settings.terraform_slots,
         # What Go reads: beside this file it knows the authorities of the system's folder.
-        {"SSL_CERT_FILE": str(ca_file)} if ca_file else {},
+        {"SSL_CERT_FILE": str(ca_file.resolve())},
     )
 
 

@@ -113,7 +113,7 @@ def meaning(said: str, what: str = "") -> Exception:
     for pattern, make in MEANINGS:
         if match := pattern.search(said):
             return make(said, match)
-    return Unexplained(f"Proxmox said: {_short(said)}" + (f" ({what})" if what else ""))
+    return Unexplained(f"Proxmox said: {short(said)}" + (f" ({what})" if what else ""))
 
 
 def is_known(said: str) -> bool:
@@ -149,14 +149,14 @@ def wrong_certificate(where: str, said: str) -> DaasError:
         f"The certificate of {where} cannot be verified. If it was renewed, set "
         "DAAS_PROXMOX_CA_FILE to the cluster's authority (/etc/pve/pve-root-ca.pem of a node), "
         "and check that the URL has a name that is in the certificate; if nobody changed it, "
-        f"somebody may stand in between. ({_short(said)})"
+        f"somebody may stand in between. ({short(said)})"
     )
 
 
 def _full(said: str, _: re.Match[str]) -> Exception:
     return Refused(
         "The storage is full: remove desktops or volumes that nobody needs, or set "
-        f"DAAS_PROXMOX_STORAGE to another one. Proxmox said: {_short(said)}"
+        f"DAAS_PROXMOX_STORAGE to another one. Proxmox said: {short(said)}"
     )
 
 
@@ -171,23 +171,23 @@ def _locked(said: str, match: re.Match[str]) -> Exception:
 
 
 def _said(said: str) -> str:
-    return f"Proxmox said: {_short(said)}"
+    return f"Proxmox said: {short(said)}"
 
 
 Make = Callable[[str, re.Match[str]], Exception]
 # The first that is found counts: a lock that was not to be had is also in longer sentences.
 MEANINGS: tuple[tuple[re.Pattern[str], Make], ...] = (
     (CERTIFICATE, lambda said, _: wrong_certificate("Proxmox's API", said)),
-    (CONGESTED, lambda said, _: Congested(RETRY_S, f"a lock of Proxmox ({_short(said)})")),
-    (NO_QUORUM, lambda said, _: Unreachable(RETRY_S, f"the cluster's quorum ({_short(said)})")),
+    (CONGESTED, lambda said, _: Congested(RETRY_S, f"a lock of Proxmox ({short(said)})")),
+    (NO_QUORUM, lambda said, _: Unreachable(RETRY_S, f"the cluster's quorum ({short(said)})")),
     (FULL, _full),
-    (NO_MEMORY, lambda said, _: NoCapacity(30.0, f"memory on the node ({_short(said)})")),
-    (MISSING_RIGHT, lambda said, _: missing_right(_short(said))),
+    (NO_MEMORY, lambda said, _: NoCapacity(30.0, f"memory on the node ({short(said)})")),
+    (MISSING_RIGHT, lambda said, _: missing_right(short(said))),
     (TAKEN, lambda said, _: NumberInUse(_said(said))),
     (NO_SOURCE, _no_source),
     (NO_VM, lambda said, _: Absent(_said(said))),
     (LOCKED, _locked),
-    (GLITCH, lambda said, _: Glitch(0.5, f"Proxmox ({_short(said)})")),
+    (GLITCH, lambda said, _: Glitch(0.5, f"Proxmox ({short(said)})")),
     (NO_AGENT, lambda said, _: AgentAway(1.0, "the guest agent")),
     (
         AGENT_OFF,
@@ -198,12 +198,12 @@ MEANINGS: tuple[tuple[re.Pattern[str], Make], ...] = (
     ),
     (NOT_RUNNING, lambda said, _: NotRunning(_said(said))),
     (IN_USE, lambda said, _: InUse(_said(said))),
-    (NO_LOGIN, lambda said, _: no_login(_short(said))),
-    (NO_ROUTE, lambda said, _: Unreachable(RETRY_S, f"Proxmox to answer ({_short(said)})")),
+    (NO_LOGIN, lambda said, _: no_login(short(said))),
+    (NO_ROUTE, lambda said, _: Unreachable(RETRY_S, f"Proxmox to answer ({short(said)})")),
 )
 
 
-def _short(said: str) -> str:
+def short(said: str) -> str:
     return " ".join(said.split())[:300]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from daas.errors import NotYet, StepFailed
 from daas.providers.base import Progress, State, silent
 from daas.providers.proxmox import terraform_state
-from daas.providers.proxmox.client import Client
+from daas.providers.proxmox.relay import Door, Relay
 from daas.providers.proxmox.terraform_state import StateBox
 from daas.providers.terraform.errors import StateUnusable
 
@@ -44,7 +44,8 @@ class Module:
     """How this installation runs its module."""
 
     terraform: Terraform
-    client: Client
+    relay: Relay
+    token_id: str
     box: StateBox
 
     def apply(
@@ -57,10 +58,11 @@ class Module:
     ) -> None:
         """Terraform has made the machine. It is never told of one that it made before."""
         before = terraform_state.without_machine(self.box.of(state))
-        given = {**self._common(), **variables}
         run = _run(name, variables["vmid"])
         try:
-            self.terraform.apply(run, given, self._secrets(), before, keep, note)
+            with self.relay.door() as door:
+                given = {**self._where(door), **variables}
+                self.terraform.apply(run, given, _secrets(door), before, keep, note)
         except StateUnusable as error:  # of a backend that keeps states elsewhere
             raise NotYet(LOCKED_S, f"Terraform's state ({error})") from error
 
@@ -71,16 +73,14 @@ class Module:
             return
         # With the template's number a module need not look for it: it may be gone by now.
         known = {"vm_name": name, "vmid": number, "node": node}
-        given = {**self._common(), **known, "template_vmid": state.get("template", 0)}
-        self.terraform.destroy(_run(name, number), given, self._secrets(), text, _forget, silent)
+        known |= {"template_vmid": state.get("template", 0)}
+        run = _run(name, number)
+        with self.relay.door() as door:
+            given = {**self._where(door), **known}
+            self.terraform.destroy(run, given, _secrets(door), text, _forget, silent)
 
-    def _common(self) -> dict[str, Any]:
-        access = self.client.access
-        where = {"api_url": self.client.url, "tls_insecure": access.is_insecure}
-        return {**where, "token_id": access.token_id}
-
-    def _secrets(self) -> dict[str, str]:
-        return {"token_secret": self.client.access.token_secret}
+    def _where(self, door: Door) -> dict[str, Any]:
+        return {"api_url": door.url, "tls_insecure": False, "token_id": self.token_id}
 
 
 def what_it_said(error: StepFailed) -> str:
@@ -88,6 +88,10 @@ def what_it_said(error: StepFailed) -> str:
     found = getattr(error, "diagnostics", None) or ()
     lines = [f"{one.summary}: {one.detail}" if one.detail else str(one.summary) for one in found]
     return " ".join(" ".join(lines or [getattr(error, "tail", "") or str(error)]).split())[:SAID]
+
+
+def _secrets(door: Door) -> dict[str, str]:
+    return {"token_secret": door.secret}
 
 
 def _run(name: str, number: int) -> str:
