@@ -26,6 +26,7 @@ from daas.providers.proxmox.client import Access, Client
 from daas.providers.proxmox.machine import Place
 from daas.providers.proxmox.module import Module, Terraform
 from daas.providers.proxmox.provider import ProxmoxProvider
+from daas.providers.proxmox.relay import Relay
 from daas.providers.proxmox.terraform_state import StateBox
 from daas.providers.terraform.runner import Terraform as Runner
 from support.guests import RdpGuest
@@ -83,13 +84,14 @@ class ProxmoxLab(Lab):
             (self.sim.url,), self.sim.token_id, self.sim.token_secret, self.sim.ca_file
         )
         self.client = Client(self.access)
+        self.relay = Relay(self.client, self.work_dir)
         self.runner = self.new_runner()
         self.place = Place(addresses=("127.64.1.0", "127.64.200.250"), gateway="127.64.0.1/16")
         self.ours, self.theirs = self.provider(), self.provider(THEIRS)
         self.addresses = (f"127.64.{n // 250 + 1}.{n % 250}" for n in itertools.count(1))
 
     def new_runner(self, environment: Mapping[str, str] | None = None) -> Runner:
-        given = {"SSL_CERT_FILE": self.sim.ca_file, **(environment or {})}
+        given = {"SSL_CERT_FILE": str(self.relay.ca_file), **(environment or {})}
         module = ROOT / "terraform/ephemeral-bpg"
         return Runner("terraform", module, self.work_dir, self.mirror, 4, given)
 
@@ -101,7 +103,8 @@ class ProxmoxLab(Lab):
         place: Place | None = None,
     ) -> ProxmoxProvider:
         client = client or self.client
-        module = Module(terraform or self.runner, client, StateBox(_turned, _turned))
+        box = StateBox(_turned, _turned)
+        module = Module(terraform or self.runner, self.relay, self.access.token_id, box)
         return ProxmoxProvider(
             client, instance, place or self.place, module, stop_s=2, watch_each_s=0.2
         )
