@@ -163,6 +163,7 @@ class ProxmoxLab(Lab):
         return Size(int(config["cores"]), int(config["memory"]), int(gib))
 
     def shut_down(self, name: str) -> None:
+        time.sleep(LAST_LOOK_S)  # else no list has ever shown that it runs
         tasks.post(self.client, f"{self.path(name)}/status/stop")
 
     def retag(self, name: str, tag: Tag) -> None:
