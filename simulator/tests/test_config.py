@@ -111,10 +111,10 @@ def test_a_new_disk_is_made_and_a_detached_one_stays_unused(vm):
     vm.call("PUT", "qemu/100/config", scsi1="local:3,iothread=1")
     vm.call("PUT", "qemu/100/config", delete="scsi1")
 
-    assert vm.config(100)["unused0"] == "local:100/vm-100-disk-1.qcow2"
+    assert vm.config(100)["unused0"] == "local:100/vm-100-disk-1.raw"
     vm.call("PUT", "qemu/100/config", delete="unused0")
     assert "unused0" not in vm.config(100)
-    assert "local:100/vm-100-disk-1.qcow2" not in vm.volumes()
+    assert "local:100/vm-100-disk-1.raw" not in vm.volumes()
 
 
 def test_a_disk_that_is_named_again_keeps_its_size(vm):
@@ -203,6 +203,6 @@ def test_a_disk_is_imported_from_an_image(api):
     end = api.task("POST", "qemu", vmid=200, scsi0="local:0,import-from=local:import/n.qcow2")
 
     assert end == "OK"
-    assert api.config(200)["scsi0"] == "local:200/vm-200-disk-0.qcow2,size=3G"
+    assert api.config(200)["scsi0"] == "local:200/vm-200-disk-0.raw,size=3G"
     wrong = api.call("POST", "qemu", vmid=201, scsi0="local:5,import-from=local:import/n.qcow2")
     assert "requires special syntax" in json.loads(wrong.body)["errors"]["scsi0"]

@@ -88,6 +88,12 @@ class Access:
         """A VM is gone: its pool forgets it. Its ACL goes only when the VM is destroyed."""
         self.directory.remove_vm(vmid)
 
+    def storage_removed(self, storage: str) -> None:
+        """A storage is gone from storage.cfg, and with it its ACL and its place in pools."""
+        self.directory.acl.pop(f"/storage/{storage}", None)
+        for pool in self.directory.pools.values():
+            pool.storages.discard(storage)
+
     def change(self, what: str) -> "Change":
         """Use as `with access.change("create user failed"):` around a change of user.cfg."""
         return Change(self._cluster, what)

@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from typing import Any
 
-from pve_simulator.api import Failed, Steps
+from pve_simulator.api import Failed, Invalid, Steps
 from pve_simulator.dispatch import Call
 from pve_simulator.endpoints import rights
 from pve_simulator.engine import config
@@ -18,6 +18,7 @@ from pve_simulator.router import endpoint
 Row = dict[str, Any]
 CONFIG = "/nodes/{node}/qemu/{vmid}/config"
 HIDDEN = "**********"
+MOST_CPU_UNITS = 10000  # of cgroup v2
 NOT_VALUES = {
     "delete", "revert", "force", "digest", "skiplock", "background_delay", "skip_cloud_init",
     "import-working-storage",
@@ -27,16 +28,21 @@ NOT_VALUES = {
 @endpoint("GET", CONFIG)
 def read(call: Call) -> Row:
     """With pending changes already made, unless `current=1`; of a snapshot with `snapshot=`."""
-    vm = call.vm()
     name = call.params.get("snapshot")
+    if name and call.params.get("current"):
+        text = "cannot use 'snapshot' parameter with 'current'"
+        raise Invalid(snapshot=text, current=text)
+    vm = call.vm()
     if name:
         if name not in vm.snapshots:
             raise Failed(f"snapshot '{name}' does not exist")
-        return _masked(vm.snapshots[name].config) | {"digest": vm.digest}
+        return _masked(vm.snapshots[name].section()) | {"digest": vm.digest}
     shown = dict(vm.config)
     if not call.params.get("current"):
         shown |= vm.pending
-        shown = {key: value for key, value in shown.items() if key not in vm.deletes}
+        # A Perl truth: what is 0 is not taken out.
+        gone = {key for key in vm.deletes if shown.get(key) not in (0, "0")}
+        shown = {key: value for key, value in shown.items() if key not in gone}
     if vm.parent:
         shown["parent"] = vm.parent
     return _masked(shown) | {"digest": vm.digest}
@@ -47,7 +53,8 @@ def pending(call: Call) -> list[Row]:
     """Each key with its value, what it will be at the next start, and whether it will go."""
     vm = call.vm()
     rows: list[Row] = []
-    for key, value in (vm.config | {"digest": vm.digest}).items():
+    parent = {"parent": vm.parent} if vm.parent else {}
+    for key, value in (vm.config | parent | {"digest": vm.digest}).items():
         row: Row = {"key": key, "value": HIDDEN if key == "cipassword" else value}
         if key in vm.pending:
             row["pending"] = vm.pending[key]
@@ -55,7 +62,9 @@ def pending(call: Call) -> list[Row]:
             row["delete"] = vm.deletes[key]
         rows.append(row)
     fresh = (key for key in vm.pending if key not in vm.config)
-    return rows + [{"key": key, "pending": vm.pending[key]} for key in fresh]
+    rows += [{"key": key, "pending": vm.pending[key]} for key in fresh]
+    left = (key for key in vm.deletes if key not in vm.config)
+    return rows + [{"key": key, "delete": vm.deletes[key]} for key in left]
 
 
 @endpoint("PUT", CONFIG, protected=True)
@@ -115,6 +124,8 @@ def normal(values: Config) -> Config:
         found["tags"] = ";".join(dict.fromkeys(tags))
     if "sshkeys" in found:
         check_ssh_keys(str(found["sshkeys"]))
+    if "cpuunits" in found:
+        found["cpuunits"] = min(max(int(found["cpuunits"]), 1), MOST_CPU_UNITS)
     if "cdrom" in found:
         found["ide2"] = f"{found.pop('cdrom')},media=cdrom"
     return found
@@ -132,7 +143,7 @@ def _wanted(call: Call) -> config.Change:
     values = normal({key: value for key, value in given.items() if key not in NOT_VALUES})
     change = config.Change(
         config.with_macs(call.cluster, values),
-        split_list(str(given.get("delete", ""))),
+        ["ide2" if key == "cdrom" else key for key in split_list(str(given.get("delete", "")))],
         split_list(str(given.get("revert", ""))),
         bool(given.get("force")),
         given.get("digest"),

@@ -25,7 +25,7 @@ def list_vms(call: Call) -> list[Row]:
     """Read from the processes and files themselves, so never old."""
     has = call.cluster.access.has
     return [
-        live(call, vm)
+        live(call, vm, is_full=bool(call.params.get("full")))
         for vmid, vm in call.cluster.vms.items()
         if vm.node == call.node.name and has(call.identity, f"/vms/{vmid}", "VM.Audit")
     ]

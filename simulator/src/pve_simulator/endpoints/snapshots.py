@@ -43,8 +43,11 @@ def list_snapshots(call: Call) -> list[Row]:
 @endpoint("POST", SNAPSHOTS, protected=True, latency="fork")
 def create(call: Call) -> str:
     node, vmid, name = call.node, call.vmid, str(call.params["snapname"])
-    if name in ("current", "pending"):
-        raise Failed(f"unable to use snapshot name '{name}' (reserved name)")
+    if name == "current":
+        raise Failed("unable to use snapshot name 'current' (reserved name)")
+    if name.lower() == "pending":
+        raise Failed("unable to use snapshot name 'pending' (reserved name)")
+    call.vm()
     text, has_memory = str(call.params.get("description", "")), bool(call.params.get("vmstate"))
     return call.start(
         "qmsnapshot",
@@ -80,17 +83,15 @@ def rollback(call: Call) -> str:
 
 @endpoint("GET", f"{ONE}/config")
 def config(call: Call) -> Row:
-    snapshot = snapshots.get(call.vm(), str(call.params["snapname"]))
-    row = snapshot.config | {"snaptime": snapshot.time, "description": snapshot.description}
-    if snapshot.vmstate:
-        row["vmstate"] = snapshot.vmstate
-    return row | ({"parent": snapshot.parent} if snapshot.parent else {})
+    return snapshots.get(call.vm(), str(call.params["snapname"])).section()
 
 
 @endpoint("PUT", f"{ONE}/config", protected=True)
 def describe(call: Call) -> None:
+    if call.params.get("description") is None:
+        return
     vm = call.vm()
     vm.refuse_if_locked()
-    call.cluster.write(vm)
     snapshot = snapshots.get(vm, str(call.params["snapname"]))
-    snapshot.description = str(call.params.get("description", snapshot.description))
+    call.cluster.write(vm)
+    snapshot.description = str(call.params["description"])

@@ -4,8 +4,9 @@ from typing import Any
 
 from pve_simulator.api import Failed
 from pve_simulator.dispatch import Call
-from pve_simulator.endpoints import rights
+from pve_simulator.endpoints import ha, rights
 from pve_simulator.engine import power
+from pve_simulator.engine.properties import NET, parse
 from pve_simulator.engine.vm import Vm
 from pve_simulator.router import endpoint
 
@@ -24,33 +25,65 @@ def index(call: Call) -> list[Row]:
 def current(call: Call) -> Row:
     """Asked from the process itself, so never old."""
     vm = call.vm()
-    row = live(call, vm) | {
-        "qmpstatus": vm.run.status if vm.run else "stopped",
-        "ha": {"managed": 0},
-    }
+    row = live(call, vm, is_full=True) | {"ha": ha.state_of(call.cluster, vm.vmid)}
+    vga = parse(str(vm.config.get("vga", "")), "type")
+    if vga:
+        if vga.get("type", "").startswith(("virtio", "qxl")):
+            row["spice"] = 1
+        row["clipboard"] = vga.get("clipboard")
     if vm.has_agent:
         row["agent"] = 1
-    if vm.run:
-        now = call.cluster.stats.vm_now(vm)
-        row["nics"] = {
-            f"tap{vm.vmid}i{key[3:]}": {way: now[way] for way in ("netin", "netout")}
-            for key in sorted(vm.run.config)
-            if key.startswith("net")
-        }
     return row
 
 
-def live(call: Call, vm: Vm) -> Row:
-    """What both the list of a node and the status of one VM show."""
+def live(call: Call, vm: Vm, *, is_full: bool) -> Row:
+    """What both the list of a node and the status of one VM show. `is_full`: what is asked of the
+    process, too."""
     now = call.cluster.stats.vm_now(vm)
     shown = ("maxmem", "maxdisk", "mem", "cpu", "disk", "uptime", "netin", "netout")
     row: Row = {"vmid": vm.vmid, "status": now["status"], "cpus": vm.cpus}
     row |= {key: now[key] for key in shown}
-    row |= {key: vm.config[key] for key in ("name", "lock", "tags", "template") if key in vm.config}
+    row |= {key: vm.config[key] for key in ("lock", "tags", "template") if key in vm.config}
+    row["name"] = vm.config.get("name") or f"VM {vm.vmid}"
+    if vm.config.get("balloon"):
+        row["balloon_min"] = int(vm.config["balloon"]) << 20
+        row["shares"] = int(vm.config.get("shares", 1000))
     if any(key.startswith("serial") for key in vm.config):
         row["serial"] = 1
     if vm.run:
         row["pid"] = vm.run.pid
+    return row | _asked_of_process(call, vm, now) if is_full else row
+
+
+def _asked_of_process(call: Call, vm: Vm, now: Row) -> Row:
+    if vm.run is None:
+        return {"qmpstatus": "stopped"}
+    row: Row = {"qmpstatus": vm.run.status}
+    nets = sorted(key for key in vm.run.config if NET.fullmatch(key))
+    if nets:
+        row["nics"] = {
+            f"tap{vm.vmid}i{key[3:]}": {way: now[way] for way in ("netin", "netout")}
+            for key in nets
+        }
+    # The first of the further questions is one that only Proxmox VE's QEMU can answer, and the
+    # others are not asked after one that failed.
+    return row if call.cluster.has_stock_qemu else row | _of_own_qemu(call, vm, now)
+
+
+def _of_own_qemu(call: Call, vm: Vm, now: Row) -> Row:
+    version = call.cluster.qemu_version
+    reads = {"rd_bytes": now["diskread"], "wr_bytes": now["diskwrite"]}
+    row: Row = {
+        "diskread": now["diskread"],
+        "diskwrite": now["diskwrite"],
+        "blockstat": {key: dict(reads) for key in vm.drives(vm.run.config if vm.run else None)},
+        "running-machine": power.running_as(call.cluster)["runningmachine"],
+        "running-qemu": version,
+        "proxmox-support": {"pbs-dirty-bitmap": True, "query-bitmap-info": True},
+    }
+    if vm.config.get("balloon") != 0:
+        memory = now["maxmem"]
+        row |= {"balloon": memory, "ballooninfo": {"actual": memory, "max_mem": memory}}
     return row
 
 

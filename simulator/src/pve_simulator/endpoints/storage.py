@@ -5,6 +5,8 @@ from typing import Any
 
 from pve_simulator.api import Failed, Invalid, Steps
 from pve_simulator.dispatch import Call
+from pve_simulator.endpoints import rights
+from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.storage import Storage
 from pve_simulator.engine.tasks import Task
 from pve_simulator.engine.volumes import FILE_TYPES, Volume, owner_of, parse_size
@@ -18,6 +20,23 @@ CONTENT = f"{ONE}/content"
 VOLUME = f"{CONTENT}/{{volume}}"
 GIB = 1 << 30
 IMAGE_NAMES = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova")}
+REQUIRED = {
+    "dir": ["path"],
+    "nfs": ["server", "export"],
+    "cifs": ["server", "share"],
+    "lvm": ["vgname"],
+    "lvmthin": ["vgname", "thinpool"],
+    "zfspool": ["pool"],
+    "rbd": ["pool"],
+    "btrfs": ["path"],
+}
+DEFAULT_CONTENT = {
+    "dir": "images,rootdir",
+    "lvmthin": "images,rootdir",
+    "zfspool": "images,rootdir",
+    "btrfs": "images,rootdir",
+    "pbs": "backup",
+}
 UNSIZED = 2 * GIB  # what a download is taken for when nobody says
 
 
@@ -41,13 +60,16 @@ def add(call: Call) -> Row:
     call.cluster.need_quorum()
     if call.cluster.storages.find(storage_id):
         raise Failed(f"create storage failed: storage ID '{storage_id}' already defined")
+    for name in REQUIRED.get(kind, ()):
+        if name not in given:
+            raise Failed(f"missing value for required option '{name}'")
     known = ("storage", "type", "content", "shared", "nodes", "disable")
     size = call.node.disk
     call.cluster.storages.add(
         Storage(
             storage_id,
             kind,
-            _split(given.get("content", "images")),
+            _split(given.get("content", DEFAULT_CONTENT.get(kind, "images"))),
             bool(int(given.get("shared", 0))) or kind in ("nfs", "cifs", "cephfs", "rbd"),
             size,
             nodes=_split(given.get("nodes", "")),
@@ -65,8 +87,11 @@ def read_config(call: Call) -> Row:
 
 @endpoint("PUT", f"{CFG}/{{storage}}", protected=True)
 def update_config(call: Call) -> Row:
-    storage = call.cluster.storages.get(str(call.params["storage"]))
+    storage = _configured(call, "update")
     given = call.given()
+    for name in REQUIRED.get(storage.type, ()):
+        if name in given:
+            raise Failed(f"update storage failed: can't change value of fixed parameter '{name}'")
     call.cluster.need_quorum()
     if "content" in given:
         storage.content = _split(given["content"])
@@ -80,8 +105,9 @@ def update_config(call: Call) -> Row:
 @endpoint("DELETE", f"{CFG}/{{storage}}", protected=True)
 def remove_config(call: Call) -> None:
     call.cluster.need_quorum()
-    storage = call.cluster.storages.get(str(call.params["storage"]))
+    storage = _configured(call, "delete")
     call.cluster.storages.remove(storage.id)
+    call.cluster.access.storage_removed(storage.id)
 
 
 # -- on a node ---------------------------------------------------------------------------------
@@ -92,15 +118,27 @@ def list_storages(call: Call) -> list[Row]:
     given = call.params.get
     wanted = set(_split(given("content", "")))
     rows = []
-    for storage in call.cluster.storages.on(call.node.name):
+    here = {storage.id for storage in call.cluster.storages.on(call.node.name)}
+    _need_listed(call, given("storage"), wanted)
+    for storage in call.cluster.storages:
         if given("storage") not in (None, storage.id) or not _may_see(call, storage):
             continue
-        if wanted and not wanted & set(storage.content):
+        # Asked for a content, one that is disabled or elsewhere is no answer; else it is a row.
+        is_usable = storage.is_enabled and storage.id in here
+        if wanted and not (wanted & set(storage.content) and is_usable):
+            continue
+        if given("target") and not (storage.is_shared and storage.is_on(str(given("target")))):
             continue
         if given("enabled") and not storage.is_enabled:
             continue
-        rows.append({"storage": storage.id} | _status(call, storage))
+        rows.append({"storage": storage.id} | _status(call, storage, is_usable))
     return rows
+
+
+def _need_listed(call: Call, name: str | None, wanted: set[str]) -> None:
+    found = call.cluster.storages.find(name) if name else None
+    if name and (found is None or (wanted and not wanted & set(found.content))):
+        raise Invalid(storage="No such storage.")
 
 
 @endpoint("GET", ONE)
@@ -110,18 +148,26 @@ def index(call: Call) -> list[Row]:
 
 @endpoint("GET", f"{ONE}/status", protected=True)
 def status(call: Call) -> Row:
-    return _status(call, call.cluster.storages.usable(str(call.params["storage"]), call.node.name))
+    storage = call.cluster.storages.find(str(call.params["storage"]))
+    if storage is None:
+        raise Invalid(storage="No such storage.")
+    row = _status(call, storage, storage.is_enabled and storage.is_on(call.node.name))
+    row.pop("used_fraction", None)
+    return row
 
 
 @endpoint("GET", CONTENT, protected=True)
 def content(call: Call) -> list[Row]:
     storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
     kind, vmid = call.params.get("content"), call.params.get("vmid")
-    return [
-        _volume(volume)
+    found = [
+        volume
         for volume in call.cluster.storages.volumes(storage.id, call.node.name)
-        if kind in (None, volume.content) and vmid in (None, volume.vmid)
+        if kind in (None, volume.content) and volume.content in storage.content
+        if vmid in (None, volume.vmid)
     ]
+    refuse_open_images(call.cluster, found)
+    return [_volume(volume) for volume in found if _may_use(call, volume)]
 
 
 @endpoint("POST", CONTENT, protected=True)
@@ -143,8 +189,9 @@ def read_volume(call: Call) -> Row:
     volume = _find(call)
     storage = call.cluster.storages.get(volume.storage)
     path = call.cluster.storages.path(storage, volume.id)
+    refuse_open_images(call.cluster, [volume])
     row = {"path": path, "size": volume.size, "used": volume.used, "format": volume.format}
-    return row | {"protected": 0}
+    return row | ({"protected": 0, "notes": ""} if volume.content == "backup" else {})
 
 
 @endpoint("DELETE", VOLUME, protected=True, latency="fork")
@@ -153,12 +200,13 @@ def delete_volume(call: Call) -> str:
     storage = call.cluster.storages.usable(volume_id.split(":")[0], call.node.name)
     owner = owner_of(volume_id)
     subject = f"{owner}@{storage.id}" if owner is not None else storage.id
+    rights.on_storage(call, storage.id, "Datastore.Allocate")
 
     def work(task: Task) -> Steps[None]:
         volume = call.cluster.storages.volume(volume_id, call.node.name)
         if volume is None:
             path = call.cluster.storages.path(storage, volume_id)
-            raise Failed(f"disk image '{path}' does not exist")
+            task.log.append(f"disk image '{path}' does not exist")
         yield from call.cluster.storages.free(volume_id, call.node.name)
         task.log.append(f"Removed volume '{volume_id}'")
 
@@ -247,7 +295,7 @@ def _find(call: Call) -> Volume:
     volume_id = _full_id(call)
     volume = call.cluster.storages.volume(volume_id, call.node.name)
     if volume is None:
-        raise Failed(f"volume '{volume_id}' does not exist")
+        raise Failed(f"volume_size_info on '{volume_id}' failed - no format")
     return volume
 
 
@@ -256,7 +304,36 @@ def _full_id(call: Call) -> str:
     return volume if ":" in volume else f"{call.params['storage']}:{volume}"
 
 
-def _status(call: Call, storage: Storage) -> Row:
+def _configured(call: Call, what: str) -> Storage:
+    name = str(call.params["storage"])
+    found = call.cluster.storages.find(name)
+    if found is None:
+        raise Failed(f"{what} storage failed: storage '{name}' does not exist")
+    return found
+
+
+def _may_use(call: Call, volume: Volume) -> bool:
+    """Whether a volume is listed for this one."""
+    has, path = call.cluster.access.has, f"/storage/{volume.storage}"
+    if has(call.identity, path, "Datastore.Allocate"):
+        return True
+    if volume.content in ("iso", "vztmpl", "import"):
+        return bool(has(call.identity, path, "Datastore.AllocateSpace", "Datastore.Audit"))
+    if volume.vmid is None:
+        return False
+    is_backup = volume.content == "backup"
+    of_storage = "Datastore.AllocateSpace" if is_backup else "Datastore.Audit"
+    of_vm = "VM.Backup" if is_backup else "VM.Config.Disk"
+    return bool(
+        has(call.identity, path, of_storage) and has(call.identity, f"/vms/{volume.vmid}", of_vm)
+    )
+
+
+def _status(call: Call, storage: Storage, is_usable: bool) -> Row:
+    if not is_usable:
+        row: Row = dict.fromkeys(("enabled", "active", "total", "used", "avail"), 0)
+        facts = {"type": storage.type, "content": ",".join(storage.content)}
+        return row | facts | {"shared": int(storage.is_shared)}
     used = call.cluster.storages.used(storage, call.node.name)
     available = call.cluster.storages.available(storage, call.node.name)
     return {
@@ -278,14 +355,12 @@ def _volume(volume: Volume) -> Row:
         "content": volume.content,
         "format": volume.format,
         "size": volume.size,
-        "used": volume.used,
         "ctime": volume.created,
     }
-    if volume.vmid is not None:
-        row["vmid"] = volume.vmid
-    if volume.parent:
-        row["parent"] = f"../{volume.parent.split(':')[1]}"
-    return row
+    if volume.content not in ("images", "rootdir"):
+        return row | ({"vmid": volume.vmid} if volume.vmid is not None else {})
+    parent = f"../{volume.parent.split(':')[1]}" if volume.parent else None
+    return row | {"used": volume.used, "vmid": volume.vmid, "parent": parent}
 
 
 def _config(storage: Storage) -> Row:
@@ -298,7 +373,7 @@ def _config(storage: Storage) -> Row:
     }
     if storage.type == "dir":
         row.setdefault("path", "/var/lib/vz")
-        row["shared"] = int(storage.is_shared)
+        row |= {"shared": 1} if storage.is_shared else {}
     if storage.nodes:
         row["nodes"] = ",".join(storage.nodes)
     return row | ({} if storage.is_enabled else {"disable": 1})

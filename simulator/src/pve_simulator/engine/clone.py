@@ -17,6 +17,7 @@ from pve_simulator.engine.properties import (
     print_drive,
     print_net,
 )
+from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.storage import CLOUDINIT_SIZE
 from pve_simulator.engine.tasks import NODE_DIED, Task
 from pve_simulator.engine.vm import Config, Vm
@@ -115,7 +116,7 @@ def _copy_drive(
     base = storages.volume(drive["file"], node)
     storage = storages.usable(plan.request.storage or drive["file"].split(":")[0], node)
     if is_cloudinit(drive):
-        fmt = base.format if base and storage.default_format != "raw" else storage.default_format
+        fmt = storage.format_for(plan.request.format or (base.format if base else None))
         volume = yield from storages.allocate(
             storage, node, newid, CLOUDINIT_SIZE, fmt, name=f"vm-{newid}-cloudinit"
         )
@@ -126,7 +127,8 @@ def _copy_drive(
     if not plan.is_full:
         made.append((yield from storages.link(base, node, newid)))
         return made[-1]
-    fmt = plan.request.format or (base.format if storage.default_format == "qcow2" else "raw")
+    refuse_open_images(cluster, [base])
+    fmt = storage.format_for(plan.request.format or base.format)
     made.append(
         (yield from storages.allocate(storage, node, newid, base.size, fmt, used=base.used))
     )

@@ -82,6 +82,12 @@ class Cluster:
     # -- time ----------------------------------------------------------------------------------
 
     @property
+    def qemu_version(self) -> str:
+        if self.has_stock_qemu:
+            return "7.2.22"
+        return "9.2.0" if self.version.startswith("8") else "10.0.2"
+
+    @property
     def unix_time(self) -> float:
         return self.began_at + self.env.now
 

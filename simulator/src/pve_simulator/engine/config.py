@@ -17,6 +17,7 @@ from pve_simulator.engine.properties import (
     print_net,
 )
 from pve_simulator.engine.vm import Config, Vm
+from pve_simulator.schema import methods
 
 if TYPE_CHECKING:
     from pve_simulator.engine.cluster import Cluster
@@ -30,6 +31,12 @@ AT_ONCE = CLOUDINIT_KEYS | {
     "description", "hookscript", "lock", "migrate_downtime", "migrate_speed", "name", "onboot",
     "protection", "shares", "startup", "tags", "vmstatestorage", "cpuunits", "cpulimit",
 }  # fmt: skip
+# Of the call, not of the configuration; and of the configuration, though no call sets them.
+NO_OPTIONS = {
+    "node", "vmid", "delete", "revert", "force", "digest", "skiplock", "background_delay", "cdrom",
+    "import-working-storage",
+}  # fmt: skip
+MORE_OPTIONS = {"vmstate", "runningmachine", "runningcpu", "meta", "parent"}
 NOT_HOTPLUGGED = re.compile(r"(efidisk|ide|sata|tpmstate)\d+")
 COLD_OPTIONS = {"aio", "discard", "iothread", "queues", "product", "cache", "ssd", "vendor", "ro"}
 
@@ -50,12 +57,28 @@ def check(cluster: "Cluster", node: str, change: Change) -> None:
     """What is refused before the configuration is looked at."""
     if not (change.values or change.deletes or change.reverts):
         raise Failed("no options specified")
+    for key in change.reverts:
+        if not is_option(key):
+            raise Invalid(revert=f"unknown option '{key}'")
+        if key in change.values:
+            raise Invalid(delete=f"you can't use '-{key}' and -revert {key}' at the same time")
     for key in change.deletes:
         if key in change.values:
             raise Invalid(delete=f"you can't use '-{key}' and -delete {key}' at the same time")
+        if key in change.reverts:
+            text = f"you can't use '-delete {key}' and -revert {key}' at the same time"
+            raise Invalid(revert=text)
+        if not is_option(key):
+            raise Invalid(delete=f"unknown option '{key}'")
     for key, value in change.values.items():
         if is_drive(key):
             drives.check(cluster, node, key, str(value))
+
+
+def is_option(key: str) -> bool:
+    """Whether a configuration may have such a key."""
+    known = methods()["PUT", "/nodes/{node}/qemu/{vmid}/config"].properties
+    return (key in known and key not in NO_OPTIONS) or key in MORE_OPTIONS
 
 
 def update(cluster: "Cluster", vm: Vm, change: Change) -> Steps[None]:
@@ -204,6 +227,10 @@ def _can_unplug(vm: Vm, key: str, features: set[str]) -> bool:
         return "disk" in features and not NOT_HOTPLUGGED.fullmatch(key)
     if key == "balloon":
         return vm.config.get("balloon") != 0
+    if key == "hotplug":
+        return not re.search("cpu|memory", str(vm.config.get("hotplug", "")))
+    if key == "tablet":
+        return "usb" in features
     return key == "memory" and "memory" in features
 
 
@@ -216,6 +243,11 @@ def _can_plug(vm: Vm, key: str, value: Any, features: set[str]) -> bool:
         return _can_plug_drive(vm, key, str(value), features)
     if key == "balloon":
         return bool(vm.config.get("balloon", 1)) == bool(value)
+    if key == "tablet":
+        return "usb" in features
+    if key == "hotplug":
+        both = f"{value} {vm.config.get('hotplug', '')}"
+        return not re.search("memory|cpu", both)
     if key == "agent":
         return _is_same_agent(vm, str(value))
     if key in ("memory", "vcpus"):
@@ -234,6 +266,8 @@ def _can_plug_net(vm: Vm, key: str, value: str, features: set[str]) -> bool:
 
 def _can_plug_drive(vm: Vm, key: str, value: str, features: set[str]) -> bool:
     new, old = parse_drive(value), parse_drive(str(vm.config.get(key, "none")))
+    if key in vm.config and is_cdrom(new) != is_cdrom(old):
+        raise Invalid(**{key: "hotplug problem - unable to change media type\n"})
     if is_cloudinit(new):
         return key in vm.config
     if key in vm.config and new["file"] == old["file"]:

@@ -100,7 +100,7 @@ def make_template(cluster: "Cluster", node: "Node", vmid: int) -> Steps[None]:
 def _complete(cluster: "Cluster", values: Config) -> Config:
     """What Proxmox VE adds to a new configuration by itself."""
     config = {key: value for key, value in values.items() if not is_drive(key)}
-    qemu = "7.2.22" if cluster.has_stock_qemu else "9.2.0"
+    qemu = cluster.qemu_version
     config["meta"] = f"creation-qemu={qemu},ctime={int(cluster.unix_time)}"
     config.setdefault("smbios1", f"uuid={cluster.random_uuid()}")
     if config.get("vmgenid", "1") == "1":

@@ -94,7 +94,7 @@ def _cloudinit(
             if other != key and is_cloudinit(existing):
                 raise Failed(f"{key} - cloud-init drive is already attached at '{other}'")
     storage = cluster.storages.usable(_named(storage_id), vm.node)
-    fmt = drive.pop("format", None) or storage.default_format
+    fmt = drive.pop("format", None) or ("qcow2" if storage.is_file else "raw")
     volume = yield from cluster.storages.allocate(
         storage, vm.node, vm.vmid, CLOUDINIT_SIZE, fmt, name=f"vm-{vm.vmid}-cloudinit"
     )

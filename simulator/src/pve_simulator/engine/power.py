@@ -1,5 +1,6 @@
 """Power. Each waits for the configuration's lock, and fails, in the task, on what it then finds."""
 
+import time
 from typing import TYPE_CHECKING
 
 from pve_simulator.api import Failed, Steps
@@ -128,15 +129,17 @@ def hibernate(cluster: "Cluster", node: "Node", vmid: int, storage_id: str | Non
         vm.refuse_if_locked()
         cluster.write(vm)
         vm.config["lock"] = "suspending"
-        volid = yield from save_state(cluster, vm, "suspend", storage_id)
-        vm.config["vmstate"] = volid
+        date = time.strftime("%Y-%m-%d", time.gmtime(cluster.unix_time))
+        volid = yield from save_state(cluster, vm, f"suspend-{date}", storage_id)
+        vm.config |= {"vmstate": volid, **running_as(cluster)}
     try:
         stock.refuse_savevm(cluster, vm)
         yield cluster.wait("suspend_per_gib", vm.memory / GIB)
     except Failed:
         # The lock stays, to say that something went wrong.
         yield from cluster.storages.free(volid, vm.node)
-        vm.config.pop("vmstate", None)
+        for key in ("vmstate", "runningmachine", "runningcpu"):
+            vm.config.pop(key, None)
         raise
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
         yield from power_off(cluster, vm, is_saved=True)
@@ -149,6 +152,18 @@ def power_off(cluster: "Cluster", vm: Vm, *, is_saved: bool = False) -> Steps[No
     if vm.run and guest:
         yield from cluster.with_guest(guest, lambda: guest.stop(is_saved=is_saved))
     vm.run = None
+    if not is_saved:
+        yield from apply_pending(cluster, vm)
+
+
+def running_as(cluster: "Cluster") -> dict[str, str]:
+    """What is kept with a saved memory: it fits the same machine and processor only."""
+    version = ".".join(cluster.qemu_version.split(".")[:2])
+    suffix = "" if cluster.has_stock_qemu else "+pve0"
+    return {
+        "runningmachine": f"pc-i440fx-{version}{suffix}",
+        "runningcpu": "kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep",
+    }
 
 
 def save_state(cluster: "Cluster", vm: Vm, name: str, storage_id: str | None) -> Steps[str]:

@@ -69,8 +69,11 @@ def rollback(cluster: "Cluster", node: "Node", vmid: int, name: str, starts: boo
         vm.config["lock"] = "rollback"
     yield cluster.wait("rollback")
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
-        vm.config = dict(snapshot.config)
+        kept = {k: v for k, v in vm.config.items() if k == "description" or k.startswith("unused")}
+        vm.config = {**kept, **snapshot.config}
         vm.pending, vm.deletes, vm.parent = {}, {}, name
+        if "vmgenid" in vm.config:
+            vm.config["vmgenid"] = cluster.random_uuid()
         yield from _tell(cluster, vm, "rolled_back", name)
         if snapshot.vmstate:
             yield from power.boot(cluster, node, vm, snapshot.vmstate)
@@ -150,7 +153,7 @@ def _copied(vm: Vm) -> dict[str, object]:
     return {
         key: value
         for key, value in vm.config.items()
-        if key not in ("lock", "digest", "vmstate") and not key.startswith("unused")
+        if key not in ("lock", "digest", "vmstate", "description") and not key.startswith("unused")
     }
 
 

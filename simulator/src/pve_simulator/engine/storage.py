@@ -43,8 +43,13 @@ class Storage:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
-    def default_format(self) -> str:
-        return "qcow2" if self.type in FILE_TYPES else "raw"
+    def is_file(self) -> bool:
+        """Volumes are files, which may be of several formats; a new disk is raw all the same."""
+        return self.type in FILE_TYPES
+
+    def format_for(self, wanted: str | None) -> str:
+        """The format a copy gets: the wanted one where that can be."""
+        return wanted if wanted and self.is_file else "raw"
 
     @property
     def can_link(self) -> bool:
@@ -155,7 +160,7 @@ class Storages:
         used: int = 0,
     ) -> Steps[Volume]:
         """A new volume; without `name` the next free `vm-N-disk-M`."""
-        fmt = fmt or storage.default_format
+        fmt = fmt or "raw"
 
         def work() -> Steps[Volume]:
             latency = "alloc.cloudinit" if name.endswith("-cloudinit") else "alloc"
@@ -181,11 +186,10 @@ class Storages:
                 raise Failed(f"volume '{base.id}' does not exist")
             name = self._free_name(storage, node, vmid)
             # A linked clone in a file is a qcow2 whatever its base is.
-            volid = volume_id(storage.type, storage.id, vmid, name, storage.default_format, base)
+            fmt = "qcow2" if storage.is_file else "raw"
+            volid = volume_id(storage.type, storage.id, vmid, name, fmt, base)
             self._fits(storage, node, 0, volid)
-            volume = Volume(
-                volid, base.size, storage.default_format, vmid=vmid, parent=base.id, used=1 << 18
-            )
+            volume = Volume(volid, base.size, fmt, vmid=vmid, parent=base.id, used=1 << 18)
             self.put(volume, node)
             return volume
 

@@ -30,6 +30,19 @@ class Snapshot:
     vmstate: str | None = None  # volume id of the saved memory
     state: str | None = None  # "prepare", "delete"
 
+    def section(self) -> Config:
+        """As the configuration file has it."""
+        section = {**self.config, "snaptime": self.time}
+        for key, value in (
+            ("parent", self.parent),
+            ("description", self.description),
+            ("vmstate", self.vmstate),
+            ("snapstate", self.state),
+        ):
+            if value:
+                section[key] = value
+        return section
+
 
 @dataclass
 class Run:
