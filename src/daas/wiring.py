@@ -2,7 +2,9 @@
 hypervisors; only the worker and the command line import it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from daas.config import Settings
 from daas.crypto import Vault
@@ -15,10 +17,13 @@ from daas.providers.base import Provider
 from daas.providers.lxd.client import LxdClient
 from daas.providers.lxd.machine import Place
 from daas.providers.lxd.provider import LxdProvider
-from daas.providers.proxmox.connect import connect
+from daas.providers.proxmox import connect as connection
+from daas.providers.proxmox import storages
+from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.provider import ProxmoxProvider
 from daas.providers.rdp import rdp_tls_fingerprint
 from daas.providers.simulated import SimulatedProvider
+from daas.providers.terraform.runner import Terraform
 from daas.sessions import queries
 from daas.sessions import reconcile as sessions
 from daas.sessions.personal import KeyStock, OneKey
@@ -27,6 +32,8 @@ from daas.sessions.sweep import sweep
 from daas.templates import reconcile as builds
 
 Handler = Callable[[Work], None]
+# What `daas doctor` asks of a storage of Proxmox's.
+choose_storage, why_no_storage = storages.choose, storages.why_not
 
 
 def handlers(tools: Tools, settings: Settings) -> dict[str, Handler]:
@@ -71,7 +78,21 @@ def providers(settings: Settings, vault: Vault) -> Mapping[str, Provider]:
 
 
 def proxmox(settings: Settings, vault: Vault) -> ProxmoxProvider:
-    return connect(settings, vault.instance, vault.seal, vault.open)
+    return connection.connect(settings, vault.instance, vault.seal, vault.open)
+
+
+def proxmox_doors(settings: Settings) -> dict[str, Callable[..., Any]]:
+    """How each address of PROXMOX_URL is asked, without the others. ConfigError names a setting."""
+    access = connection.access(settings)
+    return {url: Client(replace(access, urls=(url,))).get for url in access.urls}
+
+
+def proxmox_token(settings: Settings) -> str:
+    return connection.access(settings).token_id
+
+
+def terraform(settings: Settings) -> Terraform:
+    return connection.terraform(settings)
 
 
 def lxd(settings: Settings, instance: str) -> LxdProvider:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session as Db
 
-from daas import wiring
-from daas.cli.doctor import host, install, lxd, v1
+from daas import process, wiring
+from daas.cli.doctor import host, install, lxd, module, proxmox, v1
 from daas.cli.doctor.finding import Finding, fail
 from daas.cli.doctor.install import Built, Facts
 from daas.cli.doctor.v1 import Trace
@@ -27,6 +27,7 @@ from daas.logs import LogLine
 from daas.sessions.models import Installation
 from daas.templates.models import Build, BuildStatus, Template
 
+PROGRAM_S = 30.0
 RECENT_S = 7 * 86400.0
 TRACES = 2000
 WORDS = ("terraform", "ansible_host", "realm", "join the domain", "pam_mount", "mount error")
@@ -42,6 +43,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield from host.kernel_limits(host.sysctl)
         yield host.programs(service_path(), _which)
     images = None
+    if settings.provider == "proxmox":
+        images = yield from _of_proxmox(settings)
     if has_guests:
         provider = wiring.lxd(settings, _instance(settings))
         ask = partial(provider.client.request, "GET")
@@ -59,6 +62,50 @@ def service_path() -> str:
     return os.environ.get("PATH", os.defpath)
 
 
+def _of_proxmox(settings: Settings) -> Generator[Finding, None, list[str] | None]:
+    """Return the names of all templates of the cluster; None where it could not be asked."""
+    path = f"{service_path()}:/usr/local/bin:/usr/bin:/bin"
+    yield module.program(settings.terraform, shutil.which(settings.terraform, path=path), _run)
+    yield module.files(settings.terraform_dir)
+    yield module.secrets(settings.terraform_dir)
+    yield module.provider(wiring.terraform(settings).prepare, settings.tf_mirror)
+    try:
+        doors, token_id = wiring.proxmox_doors(settings), wiring.proxmox_token(settings)
+    except DaasError as error:
+        yield fail("proxmox.settings", str(error), "See docs/howto/connect-proxmox.md.")
+        return None
+    cluster = proxmox.Cluster(
+        doors, wiring.why_no_storage, wiring.choose_storage, host.certificate_fingerprint
+    )
+    yield from proxmox.look(cluster, _wants(settings, token_id))
+    for ask in doors.values():
+        with suppress(DaasError, NotYet):
+            rows = ask("cluster/resources", type="vm")
+            return [str(row.get("name")) for row in rows if row.get("template")]
+    return None
+
+
+def _wants(settings: Settings, token_id: str) -> proxmox.Wants:
+    nodes = tuple(one.strip() for one in settings.proxmox_nodes.split(",") if one.strip())
+    return proxmox.Wants(
+        token_id=token_id,
+        instance=_instance(settings),
+        nodes=nodes,
+        storage=settings.proxmox_storage,
+        bridge=settings.proxmox_bridge,
+        vlan=settings.proxmox_vlan,
+        pool=settings.proxmox_pool,
+        numbers=settings.proxmox_vmid_range,
+        is_insecure=settings.proxmox_tls_insecure,
+        is_full_clone=settings.proxmox_full_clone,
+        max_sessions=settings.max_concurrent_sessions,
+    )
+
+
+def _run(args: list[str]) -> str:
+    return process.run(args, PROGRAM_S)
+
+
 def _of_database(settings: Settings, images: list[str] | None) -> Iterator[Finding]:
     database = Database(settings.database, threads=1)
     try:
@@ -71,7 +118,7 @@ def _of_database(settings: Settings, images: list[str] | None) -> Iterator[Findi
             yield install.same_instance(facts.instance, _instance(settings))
             yield install.worker(facts)
             yield from install.templates(facts, images, settings.default_template)
-            needs = bool(settings.proxmox_url)
+            needs = settings.provider == "proxmox" and settings.terraform == "terraform"
             yield from v1.look(traces, service_path(), needs, _which)
     except DaasError as error:
         yield fail("database", str(error), "Run `daas init` once; see DAAS_DATABASE_URL.")

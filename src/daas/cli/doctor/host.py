@@ -1,9 +1,12 @@
 """The machine itself: kernel limits, disk space, clock, programs."""
 
 import ctypes
+import hashlib
 import shutil
+import ssl
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from daas.cli.doctor.finding import Finding, fail, ok, warn
 
@@ -16,6 +19,7 @@ LIMITS = {
 }
 DISK_FAIL_GIB, DISK_WARN_GIB = 2.0, 8.0
 CLOCK_S = 2.0
+CERTIFICATE_S = 5.0
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 PROGRAMS = {  # of the provider lxd; the package that has each
     "mmdebstrap": "mmdebstrap",
@@ -69,6 +73,18 @@ def programs(path: str, which: Callable[[str, str], str | None]) -> Finding:
         remedy = f"apt-get install {' '.join(sorted(set(missing.values())))}"
         return fail("programs", f"Not found on PATH: {', '.join(missing)}.", remedy)
     return ok("programs", "The programs that builds need are there.")
+
+
+def certificate_fingerprint(url: str) -> str:
+    """Return the SHA-256 of the certificate that is shown there, as `openssl` prints it; "" if
+    none is."""
+    parts = urlsplit(url)
+    try:
+        where = (parts.hostname or "", parts.port or 443)
+        shown = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(where, timeout=CERTIFICATE_S))
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(shown).digest().hex(":").upper()
 
 
 def sysctl(name: str) -> int | None:

@@ -65,7 +65,7 @@ class Client:
         """From now on, and for a while, the others are asked first."""
         self._dead_until[url] = time.monotonic() + DEAD_S
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         """Return what is there; tried again for a moment where the fault is not ours."""
         for pause_s in PAUSES_S:
             try:

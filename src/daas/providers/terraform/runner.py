@@ -60,6 +60,10 @@ class Terraform:
         self._golden = golden.Golden(self._program, module_dir, work_dir / "golden", mirror)
         self._environment = dict(environment)
 
+    def prepare(self) -> None:
+        """The module is initialised. TerraformFailed if that cannot be."""
+        self._golden.ready()
+
     def apply(
         self,
         name: str,
