@@ -92,7 +92,8 @@ def proxmox_token(settings: Settings) -> str:
 
 
 def terraform(settings: Settings) -> Terraform:
-    return connection.terraform(settings)
+    """The runner, to have its module initialised; it cannot speak to the cluster yet."""
+    return connection.terraform(settings, settings.data_dir / "terraform/no-relay.pem")
 
 
 def lxd(settings: Settings, instance: str) -> LxdProvider:
