@@ -203,6 +203,6 @@ def test_a_disk_is_imported_from_an_image(api):
     end = api.task("POST", "qemu", vmid=200, scsi0="local:0,import-from=local:import/n.qcow2")
 
     assert end == "OK"
-    assert api.config(200)["scsi0"] == "local:200/vm-200-disk-0.raw,size=3G"
+    assert api.config(200)["scsi0"] == "local:200/vm-200-disk-0.qcow2,size=3G"
     wrong = api.call("POST", "qemu", vmid=201, scsi0="local:5,import-from=local:import/n.qcow2")
     assert "requires special syntax" in json.loads(wrong.body)["errors"]["scsi0"]

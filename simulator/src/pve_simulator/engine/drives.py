@@ -118,6 +118,8 @@ def _disk(
         if source is None:
             raise Failed(f"cannot import from '{source_id}' - volume '{source_id}' does not exist")
         size, used = source.size, source.used or source.size
+        # A copy is of its source's format unless another is asked for.
+        drive["format"] = storage.format_for(drive.get("format") or source.format)
     volume = yield from cluster.storages.allocate(
         storage, vm.node, vm.vmid, size, drive.pop("format", None), used=used
     )

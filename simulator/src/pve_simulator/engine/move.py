@@ -7,6 +7,7 @@ from pve_simulator.api import Failed, Invalid, Steps
 from pve_simulator.engine import drives
 from pve_simulator.engine.locks import CONFIG_TIMEOUT_S
 from pve_simulator.engine.properties import is_cdrom, parse_drive, print_drive
+from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.tasks import Task
 from pve_simulator.engine.vm import Vm
 
@@ -53,9 +54,11 @@ def run(cluster: "Cluster", node: "Node", vmid: int, order: Order, task: Task) -
         old = cluster.storages.volume(drive["file"], vm.node)
         storage = cluster.storages.usable(order.storage, vm.node)
         assert old is not None
+        fmt = storage.format_for(order.format or old.format)
         try:
+            refuse_open_images(cluster, [old])
             new = yield from cluster.storages.allocate(
-                storage, vm.node, vmid, old.size, order.format, used=old.used
+                storage, vm.node, vmid, old.size, fmt, used=old.used
             )
         except Failed as error:
             raise Failed(f"storage migration failed: {error.message}") from error
