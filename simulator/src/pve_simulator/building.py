@@ -56,6 +56,8 @@ def build(
         _add_vm(cluster, vm)
     cluster.ha = {str(row["sid"]): dict(row) for row in world.ha}
     _remember(cluster, world)
+    for row in world.tasks:
+        cluster.tasks.adopt(str(row["upid"]), str(row.get("exitstatus", "OK")), row.get("endtime"))
     when = {**world.looks, **(looks or {})}
     for each in cluster.nodes.values():
         cluster.stats.look(each)
@@ -158,7 +160,7 @@ def _remember(cluster: Cluster, world: "World") -> None:
     for row in world.remembered:
         seen = {"status": "stopped", **dict.fromkeys(REMEMBERED_ZERO, 0), **row}
         vmid = int(seen.pop("vmid"))
-        cluster.stats.vms[vmid] = seen
+        cluster.stats.remember(vmid, seen)
 
 
 def _happen(cluster: Cluster, events: list[dict[str, Any]]) -> Steps[None]:

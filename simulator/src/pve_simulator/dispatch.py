@@ -12,6 +12,7 @@ from pve_simulator.access import Identity
 from pve_simulator.api import (
     ApiError,
     Failed,
+    Invalid,
     Request,
     Response,
     Steps,
@@ -88,6 +89,10 @@ def _serve(cluster: Cluster, request: Request) -> Steps[Any]:
     is_open = (request.method, request.path) in OPEN
     identity = Identity("") if is_open else cluster.access.authenticate(request)
     match = router.find(request.method, request.path)
+    for name, value in match.path_params.items():
+        if str(request.params.get(name, value)) != value:
+            text = "duplicate parameter (already defined in URI) with conflicting values!"
+            raise Invalid(**{name: text})
     call = Call(cluster, request, match.endpoint, identity, {**request.params, **match.path_params})
     cluster.access.authorize(call)
     _reach(call)

@@ -104,6 +104,7 @@ class World:
     seed: int = 1
     ha: list[dict[str, Any]] = field(default_factory=list)  # sid, state, group, comment
     remembered: list[dict[str, Any]] = field(default_factory=list)  # vmid, and what lists showed
+    tasks: list[dict[str, Any]] = field(default_factory=list)  # upid, exitstatus, endtime
     events: list[dict[str, Any]] = field(default_factory=list)  # at_s, and what happens
     replay: dict[str, Any] = field(default_factory=dict)  # asker, askers, entry
 
@@ -112,7 +113,7 @@ class World:
         return {n.name: n.looks_at_s for n in self.nodes if n.looks_at_s is not None}
 
 
-PLAIN = ("repoid", "seed", "guests", "ha", "remembered", "events", "replay")
+PLAIN = ("repoid", "seed", "guests", "ha", "remembered", "tasks", "events", "replay")
 KEYS = ("version", "cluster", "stock_qemu", "ssh", "latencies", "nodes", "storages", "vms",
         "snapshots", *PLAIN, *SECTIONS)  # fmt: skip
 

@@ -60,7 +60,7 @@ def resources(call: Call) -> list[Row]:
 def vm_row(call: Call, vm: Vm) -> Row:
     """What pvestatd saw of a VM."""
     row: Row = {"id": f"qemu/{vm.vmid}", "type": "qemu", "vmid": vm.vmid, "node": vm.node}
-    return row | call.cluster.stats.vms.get(vm.vmid, {"status": "unknown"})
+    return row | call.cluster.stats.last_seen(vm.vmid)
 
 
 def storage_row(call: Call, storage_id: str, node: str = "") -> Row:

@@ -131,7 +131,6 @@ class Cluster:
     def remove(self, vm: Vm) -> None:
         """The configuration file is gone, and with it all that was known of the VM."""
         self.vms.pop(vm.vmid, None)
-        self.stats.forget(vm.vmid)
         if self.access is not None:
             self.access.vm_removed(vm.vmid)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pve_simulator.engine.vm import Vm
 
 Row = dict[str, Any]
+FORGOTTEN_AFTER_S = 300
 
 
 class Stats:
@@ -22,6 +23,7 @@ class Stats:
         self._cluster = cluster
         self.nodes: dict[str, Row] = {}
         self.vms: dict[int, Row] = {}
+        self._seen_at: dict[int, float] = {}
         self.storages: dict[tuple[str, str], Row] = {}
 
     def watch(self, node: "Node", first_s: float | None = None) -> simpy.Process:
@@ -34,14 +36,20 @@ class Stats:
         """What pvestatd does once a tick."""
         self.nodes[node.name] = self.node_now(node)
         for vm in self._vms_of(node):
-            self.vms[vm.vmid] = self.vm_now(vm)
+            self.remember(vm.vmid, self.vm_now(vm))
         storages = self._cluster.storages
         for storage in storages.on(node.name):
             used = storages.used(storage, node.name)
             self.storages[node.name, storage.id] = {"disk": used, "maxdisk": storage.total}
 
-    def forget(self, vmid: int) -> None:
-        self.vms.pop(vmid, None)
+    def remember(self, vmid: int, row: Row) -> None:
+        self.vms[vmid], self._seen_at[vmid] = row, self._cluster.env.now
+
+    def last_seen(self, vmid: int) -> Row:
+        """What lists show of a VM. The figures of one that is gone stay for a while, and are shown
+        of the next one of its number."""
+        age_s = self._cluster.env.now - self._seen_at.get(vmid, -FORGOTTEN_AFTER_S)
+        return self.vms[vmid] if age_s < FORGOTTEN_AFTER_S else {"status": "unknown"}
 
     def node_now(self, node: "Node") -> Row:
         running = [vm for vm in self._vms_of(node) if vm.run]

@@ -78,6 +78,18 @@ class Tasks:
         self.on_start(task)
         return task
 
+    def adopt(self, upid: str, exit_status: str, ended_at: int | None) -> None:
+        """A task that ended before the simulation began."""
+        _, node, pid, pstart, began, kind, subject, user, _ = upid.split(":")
+        owner, _, token = user.partition("!")
+        start = int(began, 16)
+        task = Task(
+            upid, node, int(pid, 16), int(pstart, 16), start, kind, subject, owner, token or None
+        )
+        task.exit_status, task.ended_at = exit_status, ended_at or start
+        task.log.append(f"TASK {'' if exit_status == 'OK' else 'ERROR: '}{exit_status}")
+        self._by_upid[upid] = task
+
     def stop(self, task: Task) -> None:
         """Kill the worker, as `DELETE …/tasks/UPID` does."""
         if task.is_running and task.process is not None:

@@ -133,6 +133,14 @@ def _notice(found: dict[str, Outage], exchange: Exchange) -> None:
             outage.noticed.most = min(outage.noticed.most, exchange.t)
 
 
+def began_at(exchanges: list[Exchange]) -> float | None:
+    """What the clock showed at the recording's zero: a UPID tells when its task was started."""
+    for exchange in exchanges:
+        if exchange.upid:
+            return int(exchange.upid.split(":")[4], 16) - exchange.t
+    return None
+
+
 def asker_of(exchange: Exchange) -> str | None:
     """Who asked, as far as the answer tells: a UPID ends with its user."""
     if exchange.upid:

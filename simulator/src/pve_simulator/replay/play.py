@@ -55,6 +55,7 @@ class Play:
         self._exchanges = exchanges
         self._guesses = guesses
         self._cluster: Cluster = world.build(start, looks=guesses.looks)
+        self._cluster.began_at = clues.began_at(exchanges) or self._cluster.began_at
         self._entry = str(start.replay.get("entry") or next(iter(self._cluster.nodes)))
         access = self._cluster.access
         self._askers = Askers(access, exchanges, start.replay, guesses.askers)
