@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pve_simulator.engine.cluster import Cluster
     from pve_simulator.engine.vm import Vm
 
+NOT_COPIED = ("volatile.", "user.")  # what another program wrote about the source
 FAMILIES = {"inet": "ipv4", "inet6": "ipv6"}
 
 
@@ -113,7 +114,7 @@ class LxdGuest:
     def _copy(self) -> None:
         source = self._lxd.ask("GET", f"/1.0/instances/{self._source}")
         # The API copies the disk alone; profiles, devices and settings are asked for.
-        config = {k: v for k, v in source["config"].items() if not k.startswith("volatile.")}
+        config = {k: v for k, v in source["config"].items() if not k.startswith(NOT_COPIED)}
         devices = dict(source["devices"])
         if network := self._options.get("network"):
             devices["eth0"] = {"type": "nic", "network": network, "name": "eth0"}
