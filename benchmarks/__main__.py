@@ -8,11 +8,11 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import control, lxd
+from benchmarks import burst, control, lxd
 from benchmarks.frame import Row, write
 
 Benchmark = Callable[[], list[Row]]
-ALL: dict[str, Benchmark] = {**control.BENCHMARKS, **lxd.BENCHMARKS}
+ALL: dict[str, Benchmark] = {**control.BENCHMARKS, **lxd.BENCHMARKS, **burst.BENCHMARKS}
 
 
 def main(names: list[str]) -> int:

@@ -21,6 +21,7 @@ class Row:
     baseline: float | None = None
     goal: float | None = None
     is_strict: bool = False  # less than the goal, not just up to it
+    is_least: bool = False  # not less than the goal
 
     @property
     def ratio(self) -> float | None:
@@ -36,12 +37,14 @@ class Row:
             return True
         if math.isnan(self.judged):
             return False
+        if self.is_least:
+            return self.judged >= self.goal
         return self.judged < self.goal if self.is_strict else self.judged <= self.goal
 
     def line(self) -> str:
         """`name value goal holds|MISS`, and after that what the value was made of."""
         judged = f"{self.judged:.3g}" + ("x" if self.ratio is not None else self.unit)
-        sign = "<" if self.is_strict else "<="
+        sign = ">=" if self.is_least else "<" if self.is_strict else "<="
         goal = "-" if self.goal is None else f"{sign}{self.goal:g}"
         verdict = "" if self.goal is None else ("holds" if self.holds else "MISS")
         of = f"  ({self.value:.3g} {self.unit} / {self.baseline:.3g})" if self.ratio else ""
@@ -49,7 +52,7 @@ class Row:
 
     def to_json(self) -> dict[str, object]:
         kept = asdict(self) | {"ratio": self.ratio, "holds": self.holds}
-        del kept["is_strict"]
+        del kept["is_strict"], kept["is_least"]
         return {k: _rounded(v) for k, v in kept.items()}
 
 

@@ -23,7 +23,7 @@ from support.databases import on_postgresql
 from support.waiting import until
 from support.world import ADA
 
-DOOR = Door("one", "local")
+DOOR = Door("one", "pve1/local")
 IMAGE = "image-debian-1"  # what the world's desktops are made of
 
 
@@ -49,7 +49,7 @@ def names(count, start=0):
     return [f"desktop-{n}" for n in range(start, start + count)]
 
 
-def fill(world, count=4):
+def fill(world, count=5):
     """So many are inside, as many as the door lets in at first."""
     for name in names(count):
         holds(world, name)
@@ -63,20 +63,20 @@ def inside(world):
 
 def test_as_many_as_the_gate_has_slots_go_in_and_the_next_is_told_its_place(world):
     fill(world)
-    holds(world, "fifth"), holds(world, "sixth")
-    assert goes_in(world, "fifth").why == "its turn to be cloned onto local: 0 before it"
-    assert goes_in(world, "sixth").why == "its turn to be cloned onto local: 1 before it"
+    holds(world, "sixth"), holds(world, "seventh")
+    assert goes_in(world, "sixth").why == "its turn to be cloned onto pve1/local: 0 before it"
+    assert goes_in(world, "seventh").why == "its turn to be cloned onto pve1/local: 1 before it"
 
 
 def test_who_leaves_lets_the_first_in_line_in(world):
     first, *_ = fill(world)
-    for name in ("fifth", "sixth"):
+    for name in ("sixth", "seventh"):
         holds(world, name)
         goes_in(world, name)
     world.pass_s(6)
-    assert comes_out(world, first, is_made=True) == ["fifth"]
-    assert isinstance(goes_in(world, "sixth"), NoCapacity)  # though it asks first
-    assert goes_in(world, "fifth") is None
+    assert comes_out(world, first, is_made=True) == ["sixth"]
+    assert isinstance(goes_in(world, "seventh"), NoCapacity)  # though it asks first
+    assert goes_in(world, "sixth") is None
 
 
 def test_asked_again_one_who_is_inside_is_inside_once(world):
@@ -90,10 +90,18 @@ def test_each_storage_has_a_door_of_its_own(world):
     assert goes_in(world, "other", door=Door("one", "ceph")) is None
 
 
+def test_a_lock_of_the_whole_cluster_is_no_queue_so_few_wait_for_it(world):
+    for name in names(3):
+        holds(world, name)
+        assert goes_in(world, name, door=Door("one", "ceph")) is None
+    holds(world, "fourth")
+    assert goes_in(world, "fourth", door=Door("one", "ceph"))
+
+
 def test_a_lock_that_was_not_to_be_had_halves_the_slots(world):
     first, *_ = fill(world)
     comes_out(world, first, is_congested=True)
-    assert world.all(Gate)[0].slots == 2.0
+    assert world.all(Gate)[0].slots == 2.5
 
 
 def test_a_session_that_was_made_before_teaches_nothing(world):
@@ -123,7 +131,7 @@ def test_who_takes_a_job_over_enters_in_the_dead_ones_stead(world):
     first, *_ = fill(world)
     holds(world, first, "w/2")
     assert goes_in(world, first, "w/2") is None
-    assert len(world.all(Pass)) == 4
+    assert len(world.all(Pass)) == 5
 
 
 def test_a_worker_that_comes_to_late_does_not_take_its_successors_pass(world):
@@ -131,7 +139,7 @@ def test_a_worker_that_comes_to_late_does_not_take_its_successors_pass(world):
     holds(world, first, "w/2")
     goes_in(world, first, "w/2")
     assert comes_out(world, first, "w/1", is_congested=True) == []
-    assert first in inside(world) and world.all(Gate)[0].slots == 4.0
+    assert first in inside(world) and world.all(Gate)[0].slots == 5.0
 
 
 class Storage:
@@ -182,7 +190,7 @@ def test_without_the_lock_of_the_gate_more_would_get_in(world, monkeypatch):
 def locked(world):
     """The world's node clones from a storage with a lock."""
     with world.database.transaction() as db:
-        db.get_one(Node, ("one", "pve1")).images = {IMAGE: "local"}
+        db.get_one(Node, ("one", "pve1")).images = {IMAGE: "pve1/local"}
     return world
 
 
@@ -190,17 +198,17 @@ def test_a_session_goes_through_the_door_and_leaves_no_pass(locked):
     name = locked.ask()
     locked.drain()
     assert locked.load(name).status == "ready" and locked.all(Pass) == []
-    assert locked.all(Gate)[0].storage == "local"
+    assert locked.all(Gate)[0].storage == "pve1/local"
 
 
 def test_one_that_waits_at_the_door_says_so_has_no_deadline_and_is_woken(locked):
     fill(locked)
     name = locked.ask()
     locked.drain_until(lambda: locked.load(name).waiting_for)
-    assert locked.load(name).waiting_for == "its turn to be cloned onto local: 0 before it"
+    assert locked.load(name).waiting_for == "its turn to be cloned onto pve1/local: 0 before it"
     assert locked.load(name).paused_at
 
-    for held in names(4):
+    for held in names(5):
         holds(locked, held, lease_s=9e9)
     locked.pass_s(4000)
     while locked.work():

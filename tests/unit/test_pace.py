@@ -149,6 +149,6 @@ def test_whatever_is_seen_somebody_may_enter_and_never_too_many(seen):
         before, pace = pace, pace.after_clone(*one) if one else pace.after_congestion()
         assert 1 <= pace.open <= MAX
         if one is None:
-            assert pace.slots == max(1.0, before.slots / 2)
+            assert pace.slots == max(1.0, before.open / 2)
         else:
             assert pace.slots <= before.slots + 1

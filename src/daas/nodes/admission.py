@@ -4,10 +4,10 @@ passes are rows, shared by all workers; one whose holder lost its job's lease do
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session as Db
 
 from daas.db import now, upsert
@@ -17,7 +17,7 @@ from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
 from daas.jobs.work import Work
 from daas.nodes.models import Gate, Pass
-from daas.nodes.pace import Pace
+from daas.nodes.pace import MAX, MAX_POLLED, Pace
 
 POLL_S, POLL_MAX_S = 5.0, 60.0  # who leaves wakes the next; this is for one that died inside
 
@@ -84,7 +84,8 @@ def enter(db: Db, door: Door, session: str, lease: str) -> NoCapacity | None:
     mine = _pass(db, door, session)
     if mine.lease == lease:
         return None
-    before = sum(1 for one in _line(db, gate) if one.id < mine.id)
+    in_front = (Pass.lease == "", Pass.id < mine.id)
+    before = db.scalar(select(func.count()).where(*_here(gate), *in_front)) or 0
     if before >= pace(gate).open - _inside(db, gate, but=session):
         return _wait(gate, before)
     mine.lease, mine.entered_at = lease, db.scalar(select(now()))
@@ -100,7 +101,7 @@ def leave(
     if mine is None:  # somebody else has taken over meanwhile, and entered in its stead
         return []
     gate = _lock(db, mine.cluster, mine.storage)
-    others, waiting = _inside(db, gate, but=session), _line(db, gate)
+    others, waiting = _inside(db, gate, but=session), _first(db, gate)
     if is_congested:
         _keep(gate, pace(gate).after_congestion())
         log.warning("%s: a lock was not to be had; %d at once", gate.storage, pace(gate).open)
@@ -108,7 +109,7 @@ def leave(
         took_s = (db.scalar(select(now())) or 0.0) - mine.entered_at
         _keep(gate, pace(gate).after_clone(took_s, others + 1, is_loaded=bool(waiting)))
     forget(db, session)
-    return [one.session for one in waiting[: max(0, pace(gate).open - others)]]
+    return waiting[: max(0, pace(gate).open - others)]
 
 
 def forget(db: Db, session: str) -> None:
@@ -117,7 +118,7 @@ def forget(db: Db, session: str) -> None:
 
 
 def pace(gate: Gate) -> Pace:
-    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling)
+    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling, _most(gate.storage))
 
 
 def _keep(gate: Gate, p: Pace) -> None:
@@ -131,14 +132,25 @@ def _wait(gate: Gate, before: int) -> NoCapacity:
     return NoCapacity(after_s, why)
 
 
+def _most(storage: str) -> int:
+    # NODE/STORAGE is a host's own, locked by a file; others share a lock of the whole cluster.
+    return MAX if "/" in storage else MAX_POLLED
+
+
 def _lock(db: Db, cluster: str, storage: str) -> Gate:
     """The gate, locked: those at one door come and go one by one."""
     here = (Gate.cluster == cluster, Gate.storage == storage)
     locked = select(Gate).where(*here).with_for_update()
     if gate := db.scalar(locked):
         return gate
-    start = asdict(Pace())
-    row = upsert(db, Gate).values(cluster=cluster, storage=storage, **start)
+    start = Pace()
+    row = upsert(db, Gate).values(
+        cluster=cluster,
+        storage=storage,
+        slots=start.slots,
+        clone_s=start.clone_s,
+        ceiling=start.ceiling,
+    )
     db.execute(row.on_conflict_do_nothing(index_elements=["cluster", "storage"]))
     return db.scalars(locked).one()
 
@@ -170,10 +182,15 @@ _IS_HELD = (
 
 
 def _inside(db: Db, gate: Gate, but: str) -> int:
-    here = (Pass.cluster == gate.cluster, Pass.storage == gate.storage, Pass.session != but)
-    return db.scalar(select(func.count()).where(*here, Pass.lease != "", _IS_HELD)) or 0
+    held = (*_here(gate), Pass.session != but, Pass.lease != "", _IS_HELD)
+    return db.scalar(select(func.count()).where(*held)) or 0
 
 
-def _line(db: Db, gate: Gate) -> list[Pass]:
-    here = (Pass.cluster == gate.cluster, Pass.storage == gate.storage, Pass.lease == "")
-    return list(db.scalars(select(Pass).where(*here).order_by(Pass.id)))
+def _first(db: Db, gate: Gate) -> list[str]:
+    """The first in line, as many as could ever enter at once."""
+    line = select(Pass.session).where(*_here(gate), Pass.lease == "").order_by(Pass.id)
+    return list(db.scalars(line.limit(MAX)))
+
+
+def _here(gate: Gate) -> tuple[ColumnElement[bool], ...]:
+    return (Pass.cluster == gate.cluster, Pass.storage == gate.storage)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 WAIT_S = 7.0  # that one may lose to the others inside: well below 10 s
 GUESS_S = 2.0  # a clone, before one was measured: twice that of a quick storage, to be careful
 MAX = 8  # should all of them ask for the lock in the same moment, the last still gets it
+# A cluster's own lock is no queue: who waits tries once a second, ten times, and who is first is
+# luck. With one more than this some of a hundred had none (see ADR 4).
+MAX_POLLED = 3
 LEARNS = 0.2  # weight of the newest measure
 CREEPS = 0.05  # weight of one that says "longer alone": somebody was in its way, probably
 FORGETS = 0.01  # of a slot, with each clone: how many were once too many
@@ -17,15 +20,16 @@ FLOOR_S = 0.1
 
 @dataclass(frozen=True)
 class Pace:
-    slots: float = 4.0
+    slots: float = 5.0
     clone_s: float = GUESS_S  # from one that is done to the next
     alone_s: float | None = None  # from entering to leaving when nobody is in its way
     ceiling: float = MAX  # one less than were too many
+    most: int = MAX
 
     @property
     def open(self) -> int:
         """How many may be inside."""
-        return int(self.slots)
+        return int(min(self.slots, self.most))
 
     def after_clone(self, took_s: float, inside: int, is_loaded: bool) -> "Pace":
         """One was made in `took_s` while `inside` were at work. Only with more waiting at the
@@ -35,18 +39,18 @@ class Pace:
             return replace(self, alone_s=alone_s)
         weight = LEARNS if took_s / inside < self.clone_s else CREEPS
         clone_s = max(FLOOR_S, _nearer(self.clone_s, took_s / inside, weight))
-        ceiling = min(self.ceiling + FORGETS, MAX)
+        ceiling = min(self.ceiling + FORGETS, self.most)
         # Additive: one more for each round of clones.
         slots = min(self.slots + 1 / self.slots, ceiling, _of_use(clone_s, alone_s))
         if took_s - alone_s > 2 * clone_s:  # others were in its way: enough are inside
             slots = min(slots, 1 + WAIT_S // clone_s)
-        return Pace(slots, clone_s, alone_s, ceiling)
+        return replace(self, slots=slots, clone_s=clone_s, alone_s=alone_s, ceiling=ceiling)
 
     def after_congestion(self) -> "Pace":
         """Somebody waited for the lock in vain: half as many, at once, and not soon again as
         many as that."""
         ceiling = max(1.0, float(self.open - 1))
-        return replace(self, slots=max(1.0, self.slots / 2), ceiling=ceiling)
+        return replace(self, slots=max(1.0, self.open / 2), ceiling=ceiling)
 
     def _alone(self, took_s: float, is_loaded: bool) -> float:
         if self.alone_s is None:

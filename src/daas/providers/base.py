@@ -68,7 +68,8 @@ class NodeInfo:
     foreign_cpus: int = 0
     foreign_numbers: frozenset[int] = frozenset()  # VMIDs that are not ours
     # What can be cloned onto this host: image -> the storage whose lock a clone takes, the same
-    # word for all hosts that share it. None: every image, and no lock worth a queue.
+    # word for all hosts that share it, HOST/STORAGE where it is this one's alone. None: every
+    # image, and no lock worth a queue.
     images: Mapping[str, str] | None = None
     why: str = ""  # why it is not online
 
