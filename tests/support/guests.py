@@ -114,7 +114,8 @@ class RdpGuest:
 
     def _boot(self, start: int) -> Iterator[Any]:
         yield self._cluster.env.timeout(self._cluster.latencies("boot"))
-        if start == self._started:  # it was not stopped meanwhile
+        is_there = self._cluster.vms.get(self._vm.vmid) is self._vm  # a start may outlive its VM
+        if start == self._started and is_there:  # it was not stopped meanwhile
             self._is_up = True
             if not self._awaits and DONE not in self.files:
                 self._take(dict(zip(("tls.key", "tls.crt"), _own_pair(), strict=True)))
