@@ -120,3 +120,16 @@ def test_addresses_of_the_dhcp_range_are_given_once():
             found.add(cards[1]["ip-addresses"][0]["ip-address"])
 
     assert found == {f"10.5.0.{last}" for last in range(10, 15)}
+
+
+def test_files_of_a_guest_are_as_they_were_after_a_rollback():
+    with VirtualSimulator(two_nodes()) as sim:
+        api = Api(sim)
+        api.clone(100)
+        api.up(100)
+        api.call("POST", "qemu/100/agent/file-write", file="/x", content="old")
+        api.task("POST", "qemu/100/snapshot", snapname="before", vmstate=1)
+        api.call("POST", "qemu/100/agent/file-write", file="/x", content="new")
+        api.task("POST", "qemu/100/snapshot/before/rollback")
+
+        assert api.get("qemu/100/agent/file-read", file="/x")["content"] == "old"

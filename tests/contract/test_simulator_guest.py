@@ -3,9 +3,10 @@
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from proxmoxer import ProxmoxAPI
+from proxmoxer import ProxmoxAPI, ResourceException
 from proxmoxer.tools import Tasks
 from pve_simulator import Simulator, World
 from pve_simulator.world import StorageSpec, VmSpec
@@ -70,6 +71,11 @@ def test_a_container_lives_and_dies_with_its_vm(lxd: LxdLab, sim: Simulator) -> 
     assert run("false-command")[0] != 0
     vms(100).agent("file-write").post(file="/root/x", content="hello")
     assert vms(100).agent("file-read").get(file="/root/x")["content"] == "hello"
+    assert done(vms(100).snapshot.post(snapname="before")) == "OK"
+    vms(100).agent("file-write").post(file="/root/x", content="changed")
+    assert done(vms(100).snapshot("before").rollback.post()) == "OK"
+    assert done(vms(100).status.start.post()) == "OK"
+    _until_up(vms(100))
     assert done(vms(100).status.suspend.post(todisk=1)) == "OK"
     assert lxd.found(NAME)["status"] == "Frozen"
     assert done(vms(100).status.start.post()) == "OK"
@@ -90,6 +96,10 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def _until_up(vm: object) -> list[dict[str, object]]:
-    found = vm.agent("network-get-interfaces").get()  # type: ignore[attr-defined]
-    return list(found["result"])
+def _until_up(vm: Any) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return list(vm.agent("network-get-interfaces").get()["result"])
+        except ResourceException:
+            assert time.monotonic() < deadline, "the agent never answered"

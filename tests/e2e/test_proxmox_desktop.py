@@ -38,7 +38,9 @@ def lxd_api() -> Iterator[LxdClient]:
 @pytest.fixture(scope="module")
 def awaiting(product: Product, lxd_api: LxdClient) -> Iterator[str]:
     """The template as it is built for Proxmox: it waits for its files by the agent."""
-    _remove(lxd_api, SOURCE)
+    for one in lxd_api.request("GET", "/1.0/instances?recursion=1"):
+        if one["name"].startswith("pvesim-"):  # of a run that was killed
+            _remove(lxd_api, one["name"])
     built = next(
         one
         for one in lxd_api.request("GET", "/1.0/instances?recursion=1")

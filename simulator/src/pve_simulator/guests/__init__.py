@@ -25,7 +25,10 @@ class Execution:
 
 class Guest(Protocol):
     """A guest answers at once. One that has to wait for the real world says `is_slow`: then its
-    methods run in a thread while the simulation goes on (in real time only)."""
+    methods run in a thread while the simulation goes on (in real time only).
+
+    One that has files may also have `snapshot_taken(name)` and `rolled_back(name)`.
+    """
 
     is_slow: bool
 

@@ -60,6 +60,14 @@ class LxdGuest:
                 self._power("stop")
             self._lxd.ask("DELETE", f"/1.0/instances/{self.name}")
 
+    def snapshot_taken(self, name: str) -> None:
+        self._lxd.ask("POST", f"/1.0/instances/{self.name}/snapshots", {"name": name})
+
+    def rolled_back(self, name: str) -> None:
+        """A container that runs is stopped for it, as the VM was."""
+        self.stop(is_saved=False)
+        self._lxd.ask("PUT", f"/1.0/instances/{self.name}", {"restore": name})
+
     def is_agent_up(self) -> bool:
         with contextlib.suppress(OSError):
             return any(

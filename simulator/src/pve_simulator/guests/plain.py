@@ -24,6 +24,7 @@ class PlainGuest:
         self._options = options
         self.files: dict[str, bytes] = {}
         self.executed: list[list[str]] = []
+        self._kept: dict[str, dict[str, bytes]] = {}  # files by snapshot
         self._agent_at: float | None = None
 
     def start(self, *, is_resumed: bool) -> None:
@@ -35,6 +36,12 @@ class PlainGuest:
 
     def destroy(self) -> None:
         self.files.clear()
+
+    def snapshot_taken(self, name: str) -> None:
+        self._kept[name] = dict(self.files)
+
+    def rolled_back(self, name: str) -> None:
+        self.files = dict(self._kept.get(name, {}))
 
     def is_agent_up(self) -> bool:
         return self._agent_at is not None and self._cluster.env.now >= self._agent_at
