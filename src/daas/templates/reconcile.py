@@ -76,6 +76,8 @@ def _conclude(work: Work, image: str | None, failure: str | None) -> None:
         build.ended_at = db.scalar(select(now()))
         after = BuildStatus.BUILT if image else BuildStatus.FAILED
         _move(db, build, after, failure or f"made {image}")
+        if image:  # whoever waits for it need not wait until the nodes are looked at anyway
+            queue.wake(db, "node", build.cluster, Lane.LOOK, Priority.PERSON)
         queue.settle(db, work.job, None, Lane.BULK, Priority.PERSON)
 
 

@@ -65,6 +65,7 @@ def service_path() -> str:
 def _of_proxmox(settings: Settings) -> Generator[Finding, None, list[str] | None]:
     """Return the names of all templates of the cluster; None where it could not be asked."""
     path = f"{service_path()}:/usr/local/bin:/usr/bin:/bin"
+    yield host.programs(service_path(), _which, host.PROGRAMS_OF_PROXMOX)
     yield module.program(settings.terraform, shutil.which(settings.terraform, path=path), _run)
     yield module.files(settings.terraform_dir)
     yield module.secrets(settings.terraform_dir)

@@ -4,7 +4,7 @@ import ctypes
 import hashlib
 import shutil
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ PROGRAMS = {  # of the provider lxd; the package that has each
     "nft": "nftables",
     "mkfs.btrfs": "btrfs-progs",
 }
+PROGRAMS_OF_PROXMOX = {"ssh": "openssh-client"}
 
 
 def kernel_limits(read: Callable[[str], int | None]) -> list[Finding]:
@@ -66,9 +67,13 @@ def clock(ahead_of_database_s: float, is_synchronized: bool | None) -> Finding:
     return ok("clock", "The clock agrees with the database's.")
 
 
-def programs(path: str, which: Callable[[str, str], str | None]) -> Finding:
-    """What a template build and LXD need is on `path`."""
-    missing = {name: package for name, package in PROGRAMS.items() if not which(name, path)}
+def programs(
+    path: str,
+    which: Callable[[str, str], str | None],
+    needed: Mapping[str, str] = PROGRAMS,
+) -> Finding:
+    """What a template build and the provider need is on `path`."""
+    missing = {name: package for name, package in needed.items() if not which(name, path)}
     if missing:
         remedy = f"apt-get install {' '.join(sorted(set(missing.values())))}"
         return fail("programs", f"Not found on PATH: {', '.join(missing)}.", remedy)

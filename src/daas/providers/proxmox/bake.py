@@ -56,6 +56,7 @@ class Bakery:
             made += 1
         if not made:
             raise NotYet(10.0, "a node that is online, to build on")
+        self._builders.await_shown(image)
         progress(f"{image} is ready")
         return image
 

@@ -21,6 +21,7 @@ from daas.providers.proxmox.machine import Json, Place
 IMPORT_S, STOP_S = 1800.0, 120.0
 FIRST_BOOT_S = 1200.0  # with all packages upgraded, on a slow mirror
 LOOK_S = 0.5
+SHOWN_S = 25.0  # pvestatd looks each 10
 TRIES = 20  # numbers that somebody else may take in the moment we do
 VENDOR = "BC:24:11"  # Proxmox's own
 GONE: dict[str, Any] = {"purge": 1, "destroy-unreferenced-disks": 1}
@@ -169,6 +170,16 @@ class Builders:
         tags = ";".join(marks.image_words(self._instance))
         order = {"name": image, "tags": tags, "description": description}
         self._client.put(f"{path}/config", order)
+
+    def await_shown(self, image: str) -> None:
+        """The cluster's list shows the image by its name: it is some seconds old, and what is
+        placed goes by it. Not for ever; the list will know one day."""
+        deadline = time.monotonic() + SHOWN_S
+        while time.monotonic() < deadline:
+            if any(vm.name == image and vm.is_template for vm in self._cluster.vms()):
+                return
+            if process.stop.get().wait(LOOK_S):
+                raise Stopped(image)
 
     def claim(self, path: str, free: Sequence[str]) -> str:
         """Return one of these addresses, which no other builder has. It is written down first and
