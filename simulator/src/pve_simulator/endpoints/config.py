@@ -117,11 +117,11 @@ def split_list(text: str) -> list[str]:
 
 
 def normal(values: Config) -> Config:
-    """Values as they are kept: tags once each, keys' coding left as it came."""
+    """Values as they are kept: tags once each, in lower case and in order."""
     found = dict(values)
     if "tags" in found:
-        tags = split_list(str(found["tags"]))
-        found["tags"] = ";".join(dict.fromkeys(tags))
+        tags = {tag.lower() for tag in split_list(str(found["tags"]))}
+        found["tags"] = ";".join(sorted(tags))
     if "sshkeys" in found:
         check_ssh_keys(str(found["sshkeys"]))
     if "cpuunits" in found:

@@ -1,5 +1,6 @@
 """Tasks of a node: whether one still runs, how it ended, what it said; and lists of them."""
 
+import re
 from typing import Any
 
 from pve_simulator.api import Invalid, Page
@@ -10,6 +11,10 @@ from pve_simulator.router import endpoint
 Row = dict[str, Any]
 TASK = "/nodes/{node}/tasks/{upid}"
 RECENT = 25
+UPID = re.compile(
+    r"UPID:[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?:[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:[0-9A-Fa-f]{8}"
+    r":[^:\s]+:[^:\s]*:[^:\s]+:"
+)
 
 
 @endpoint("GET", "/nodes/{node}/tasks")
@@ -106,10 +111,11 @@ def _may_see(call: Call, task: Task) -> bool:
 
 def _task(call: Call, needs: str = "Sys.Audit") -> Task:
     upid = str(call.params["upid"])
-    if not upid.startswith("UPID:"):
+    if not UPID.fullmatch(upid):
         raise Invalid(upid="unable to parse worker upid")
     task = call.cluster.tasks.find(upid)
-    if task is None:
+    # What a task said is kept on its own node.
+    if task is None or task.node != call.node.name:
         raise Invalid(upid="no such task")
     if call.identity.name not in (task.user, f"{task.user}!{task.token}"):
         call.cluster.access.require(call.identity, f"/nodes/{task.node}", needs)

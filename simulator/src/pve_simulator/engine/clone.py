@@ -212,7 +212,9 @@ def _config_of(source: Vm, snapname: str | None) -> Config:
         return source.config
     if snapname not in source.snapshots:
         raise Failed(f"snapshot '{snapname}' does not exist")
-    return source.snapshots[snapname].config
+    snapshot = source.snapshots[snapname]
+    text = {"description": snapshot.description} if snapshot.description else {}
+    return {**snapshot.config, **text}
 
 
 def _check_storage(cluster: "Cluster", node: str, target: str, storage_id: str | None) -> None:

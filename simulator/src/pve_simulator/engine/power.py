@@ -193,7 +193,7 @@ def _ask_to_end(
     cluster: "Cluster", vm: Vm, task: Task, timeout_s: int | None, is_forced: bool
 ) -> Steps[None]:
     limit_s = SHUTDOWN_TIMEOUT_S if timeout_s is None else timeout_s
-    needed_s = cluster.latencies("shutdown") if _hears(vm) else float("inf")
+    needed_s = cluster.latencies("shutdown") * cluster.env.pace if _hears(vm) else float("inf")
     if needed_s <= limit_s:
         yield cluster.env.timeout(needed_s)
     else:

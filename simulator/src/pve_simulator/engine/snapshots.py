@@ -35,6 +35,7 @@ def create(
         )
         if has_memory and vm.run:
             snapshot.vmstate = yield from power.save_state(cluster, vm, name, None)
+            snapshot.config |= power.running_as(cluster)
         vm.snapshots[name] = snapshot
     try:
         yield from _freeze_and_copy(cluster, vm, snapshot, disks)
@@ -71,6 +72,8 @@ def rollback(cluster: "Cluster", node: "Node", vmid: int, name: str, starts: boo
     with (yield from lock.hold(CONFIG_TIMEOUT_S)):
         kept = {k: v for k, v in vm.config.items() if k == "description" or k.startswith("unused")}
         vm.config = {**kept, **snapshot.config}
+        for key in power.running_as(cluster):
+            vm.config.pop(key, None)
         vm.pending, vm.deletes, vm.parent = {}, {}, name
         if "vmgenid" in vm.config:
             vm.config["vmgenid"] = cluster.random_uuid()

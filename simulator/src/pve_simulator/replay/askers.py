@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pve_simulator import router
+from pve_simulator import router, schema
 from pve_simulator.access import Access, Identity, versions
 from pve_simulator.api import ApiError
 from pve_simulator.replay.clues import asker_of, usual_asker
@@ -39,7 +39,8 @@ class Askers:
         self._access = access
         self._said = _spread(said.get("askers") or {})
         self._corrections = corrections
-        self._usual = said.get("asker") or usual_asker(exchanges) or self._first_token()
+        known = set(self._everybody())
+        self._usual = said.get("asker") or usual_asker(exchanges, known) or self._first_token()
         self.last_other: list[str] = []  # who else was found out, latest first
 
     def is_known(self, exchange: Exchange) -> bool:
@@ -106,6 +107,9 @@ class Askers:
             match = router.find(exchange.method, exchange.path)
             params = {**exchange.params, **match.path_params}
             template = match.endpoint.template
+            known = schema.find(exchange.method, template)
+            if "!" in who and known and not known.allows_token:
+                return f"no token may call {template}"
             rule = versions.rule_of(exchange.method, template, self._access.major)
             self._access.rules(Identity(who)).check_method(rule, params)
         except ApiError as error:

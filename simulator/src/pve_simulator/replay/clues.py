@@ -148,7 +148,7 @@ def asker_of(exchange: Exchange) -> str | None:
     return None
 
 
-def usual_asker(exchanges: list[Exchange]) -> str | None:
-    """Who started most of the tasks."""
-    counted = Counter(asker for e in exchanges if (asker := asker_of(e)))
+def usual_asker(exchanges: list[Exchange], known: set[str]) -> str | None:
+    """Who started most of the tasks, of those that are there from the beginning."""
+    counted = Counter(asker for e in exchanges if (asker := asker_of(e)) in known)
     return counted.most_common(1)[0][0] if counted else None

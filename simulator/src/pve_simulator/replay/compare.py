@@ -42,6 +42,8 @@ ZERO_WHEN_STOPPED = frozenset(["cpu", "mem", "netin", "netout", "diskread", "dis
 # By key: what the host is, and what is made up for each caller.
 SHAPES = """flags model mhz kversion current-kernel boot-info hvm password ticket cert
     CSRFPreventionToken"""
+# By key: what only QEMU itself knows; not looked into.
+OPAQUE = frozenset(["blockstat", "ballooninfo", "proxmox-support"])
 SETS = frozenset(["content", "privs", "features"])
 IDENTITIES = ("upid", "id", "key", "volid", "vmid", "name", "storage", "userid", "tokenid",
               "roleid", "groupid", "realm", "poolid", "node", "subdir", "n")  # fmt: skip
@@ -110,6 +112,8 @@ def differences(expected: Any, got: Any, names: Names, where: str = "body") -> l
 def _compare(
     expected: Any, got: Any, names: Names, where: str, key: str, parent: dict[str, Any]
 ) -> Iterator[Difference]:
+    if key in OPAQUE and type(expected) is type(got):
+        return
     if isinstance(expected, dict) and isinstance(got, dict):
         yield from _compare_objects(expected, got, names, where, key)
     elif isinstance(expected, list) and isinstance(got, list):

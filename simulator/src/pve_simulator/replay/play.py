@@ -139,11 +139,9 @@ class Play:
         """Whether these differences look as if somebody with other rights had asked."""
         if exchange.method != "GET" or self._askers.is_known(exchange):
             return False
-        if 403 in (exchange.status, response.status):
-            return True
-        if exchange.status != 200 or response.status != 200:
-            return False
-        return _is_poorer(exchange.data, response.data)
+        if exchange.status != response.status:
+            return bool({401, 403} & {exchange.status, response.status})
+        return exchange.status == 200 and _is_of_other_extent(exchange.data, response.data)
 
     def _try_others(self, exchange: Exchange, found: list[Difference]) -> list[Difference]:
         # A question changes nothing, so it may be asked again by others.
@@ -210,15 +208,12 @@ class Play:
             node.is_alive = node.is_online = True
 
 
-def _is_poorer(expected: Any, got: Any) -> bool:
-    """Whether the recorded answer shows less than ours."""
-    if isinstance(expected, list) and isinstance(got, list):
-        if len(expected) < len(got):
-            return True
-        pairs = zip(expected, got, strict=False)
-        return any(
-            isinstance(a, dict) and isinstance(b, dict) and len(a) < len(b) for a, b in pairs
-        )
-    if isinstance(expected, dict) and isinstance(got, dict):
-        return len(expected) < len(got)
-    return False
+def _is_of_other_extent(expected: Any, got: Any) -> bool:
+    """Whether the recorded answer shows less or more than ours."""
+    return _count(expected) != _count(got)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_count(one) for one in value.values())
+    return 1 + sum(_count(one) for one in value) if isinstance(value, list) else 1
