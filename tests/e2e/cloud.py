@@ -33,8 +33,10 @@ def world(nodes: int, is_shared: bool, instance: str, latencies: Any) -> World:
         cluster="lab" if nodes > 1 else None,
         nodes=[NodeSpec(name, cpus=32, memory_mib=256 * GIB) for name in names],
         storages=[storage if is_shared else local],
-        vms=[_template(9000 + n, node, storage if is_shared else local, instance)
-             for n, node in enumerate(owners)],
+        vms=[
+            _template(9000 + n, node, storage if is_shared else local, instance)
+            for n, node in enumerate(owners)
+        ],
         latencies=latencies if isinstance(latencies, dict) else {"profile": latencies},
     )
 
@@ -82,14 +84,21 @@ class Cloud:
 
     def machines(self) -> list[str]:
         """Of sessions; the templates are not among them."""
-        return [str(vm.config.get("name")) for vm in self.sim.cluster.vms.values()
-                if not vm.config.get("template")]
+        return [
+            str(vm.config.get("name"))
+            for vm in self.sim.cluster.vms.values()
+            if not vm.config.get("template")
+        ]
 
     def volumes(self) -> set[str]:
         """Of machines and templates, on all storages of all nodes."""
         storages, nodes = self.sim.cluster.storages, self.sim.cluster.nodes
-        return {f"{node}/{volume.id}" for node in nodes for storage in storages
-                for volume in storages.volumes(storage.id, node)}
+        return {
+            f"{node}/{volume.id}"
+            for node in nodes
+            for storage in storages
+            for volume in storages.volumes(storage.id, node)
+        }
 
     def close(self) -> None:
         if self.worker:
@@ -99,8 +108,12 @@ class Cloud:
 
 @contextmanager
 def cloud(
-    folder: Path, nodes: int = 1, is_shared: bool = False, latencies: Any = "fast",
-    module: str = "ephemeral-bpg", **settings: str,
+    folder: Path,
+    nodes: int = 1,
+    is_shared: bool = False,
+    latencies: Any = "fast",
+    module: str = "ephemeral-bpg",
+    **settings: str,
 ) -> Iterator[Cloud]:
     """An installation whose web and worker run, with a template that can be cloned."""
     product = Product(folder / "data", **settings)

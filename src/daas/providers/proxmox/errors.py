@@ -20,7 +20,9 @@ RETRY_S = 2.0
 AWAY = range(595, 600)  # of the proxy that leads from one node to another
 CONGESTED = re.compile(
     r"(can't lock file|unable to|cfs-lock|lock)\b.*?got timeout|got lock (request )?timeout"
-    r"|cfs-lock .* error",
+    r"|cfs-lock .* error"
+    # What a call that timed out had made; the machine is removed with it, and made anew.
+    r"|disk image '[^']*' already exists",
     re.I | re.S,
 )
 NO_QUORUM = re.compile(r"no quorum|cluster not ready|/etc/pve/[^']*'? - permission denied", re.I)
@@ -46,9 +48,15 @@ NO_ROUTE = re.compile(
     r"|hostname lookup|HTTP 59[5-9]|\b59[5-9]\b|dial tcp|unexpected EOF|TLS handshake timeout",
     re.I,
 )
-TAKEN = re.compile(r"config file already exists|VM \d+ already exists|already in use on node", re.I)
+TAKEN = re.compile(
+    r"config file already exists|VM \d+ already exists|already in use on node"
+    r"|vmId: \d+ already in use",
+    re.I,
+)
 NO_VM = re.compile(r"configuration file '[^']*/(?P<number>\d+)\.conf' does not exist", re.I)
-NO_SOURCE = re.compile(r"unable to find configuration file for VM (?P<number>\d+)", re.I)
+NO_SOURCE = re.compile(
+    r"(?:unable to find configuration file for VM |guest with ID ')(?P<number>\d+)", re.I
+)
 LOCKED = re.compile(r"VM is locked \((?P<lock>[^)]*)\)", re.I)
 # Seen under many parallel destroys; nothing is wrong, but the call was not carried out.
 GLITCH = re.compile(r"got no worker upid|unable to open file - no such file", re.I)
