@@ -200,3 +200,13 @@ def test_the_command_serves_a_world_until_it_is_told_to_stop():
 
     assert [vm["vmid"] for vm in answer.json()["data"]] == [9000]
     assert server.returncode == 0
+
+
+def test_nonsense_is_the_callers_fault_and_not_the_simulators(sim):
+    headers = {"Content-Type": "application/json"}
+    url = f"{sim.url}/api2/json/access/ticket"
+    answer = requests.post(url, data="{no json", headers=headers, verify=sim.ca_file, timeout=10)
+
+    assert answer.status_code == 400
+    assert control(sim, "storm", path="(")[0] == 400
+    assert control(sim, "fill-storage", storage="nope")[0] == 400

@@ -5,10 +5,12 @@ underscores).
 """
 
 import json
+import re
 from typing import Any
 
 from aiohttp import web
 
+from pve_simulator.api import ApiError
 from pve_simulator.engine.faults import Faults
 from pve_simulator.engine.holds import Hold
 
@@ -22,7 +24,7 @@ async def serve(faults: Faults, request: web.Request) -> web.Response:
             return web.json_response(await _read(faults, name, request))
         body = await request.text()
         return web.json_response(_call(faults, name, json.loads(body) if body else {}))
-    except (LookupError, TypeError, ValueError) as error:
+    except (ApiError, LookupError, TypeError, ValueError, re.error) as error:
         return web.json_response({"error": str(error)}, status=400)
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from pve_simulator import control
-from pve_simulator.api import Request, Response
+from pve_simulator.api import ApiError, Request, Response, refusal
 from pve_simulator.certificates import Authority
 from pve_simulator.clockwork import Clockwork
 from pve_simulator.dispatch import answer
@@ -152,7 +152,10 @@ class Server:
             return await control.serve(self.cluster.faults, request)
         if not request.path.startswith(API):
             return web.Response(status=404, text="only /api2/json is simulated")
-        parsed = await _parse(node, request)
+        try:
+            parsed = await _parse(node, request)
+        except ValueError as error:  # no JSON, no text
+            return _render(refusal(ApiError(400, f"bad request: {error}", has_body=False)))
         assert self._clockwork is not None
         return _render(await self._clockwork.run(answer(self.cluster, parsed)))
 
@@ -186,8 +189,10 @@ def _add(params: dict[str, Any], name: str, value: str) -> None:
         params[name] = [params[name], value]
 
 
-def _flat(body: dict[str, Any]) -> dict[str, Any]:
+def _flat(body: Any) -> dict[str, Any]:
     """JSON bodies may have numbers and booleans; forms cannot, and the schema sees strings."""
+    if not isinstance(body, dict):
+        raise ValueError("a JSON body is an object")
     return {
         name: str(int(value))
         if isinstance(value, bool)
