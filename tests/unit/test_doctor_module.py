@@ -33,6 +33,13 @@ def test_terraform_and_opentofu_are_known_by_their_version(version):
     assert found.result == "ok" and version in found.message
 
 
+def test_a_program_that_warns_of_something_first_is_heard_out():
+    """Catches: a TF_CLI_CONFIG_FILE that does not exist."""
+    warned = "Warning: Unable to open CLI configuration file\n" + says("1.11.4")([])
+
+    assert module.program("terraform", "/usr/bin/terraform", lambda args: warned).result == "ok"
+
+
 def test_a_program_that_is_not_there():
     found = module.program("tofu", None, says("1.10.6"))
 

@@ -104,7 +104,8 @@ def _wants(settings: Settings, token_id: str) -> proxmox.Wants:
 
 
 def _run(args: list[str]) -> str:
-    return process.run(args, PROGRAM_S)
+    """Without what a shell may say to Terraform, and without its look for a newer one."""
+    return process.run(args, PROGRAM_S, env={"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": ""})
 
 
 def _of_database(settings: Settings, images: list[str] | None) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """Terraform and the desktop module: there, complete, and ready without asking the internet."""
 
-import json
 import re
 import stat
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from daas.cli.doctor.finding import Finding, fail, ok, warn
 from daas.errors import CommandFailed, DaasError
 
 OLDEST = (1, 5)
+VERSION = re.compile(r'"terraform_version":\s*"([^"]+)"')
 BLOCK = re.compile(r'^\s*(variable|output)\s+"(\w+)"', re.M)
 # docs/reference/desktop-module.md: what a module cannot do without, and what each of ours has.
 NEEDED = (
@@ -31,9 +31,12 @@ def program(name: str, path: str | None, run: Run) -> Finding:
     if path is None:
         return fail(id_, f"{name} (DAAS_TERRAFORM) is not on the service's PATH.", remedy)
     try:
-        version = str(json.loads(run([path, "version", "-json"]))["terraform_version"])
-    except (CommandFailed, ValueError, KeyError, TypeError):
+        said = VERSION.search(run([path, "version", "-json"]))  # it may warn of something first
+    except CommandFailed:
+        said = None
+    if said is None:
         return fail(id_, f"{path} does not tell its version; is it Terraform?", remedy)
+    version = said[1]
     if tuple(int(one) for one in re.findall(r"\d+", version)[:2]) < OLDEST:
         return fail(id_, f"{path} is version {version}; 1.5 or newer is needed.", remedy)
     return ok(id_, f"{path} is version {version}.")
