@@ -159,3 +159,38 @@ def test_names_are_learned_once_and_for_all():
 )
 def test_what_counts_as_the_same(expected, got, same):
     assert (differences(expected, got, Names()) == []) is same
+
+
+def test_a_recording_may_say_what_the_clock_showed(tmp_path):
+    name = "bpg-0.111-linked-clone-agent"
+    rows = [json.loads(line) for line in (RECORDINGS / f"{name}.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["t"] += 1795382320
+        row["response"] = json.dumps(row["response"]) if row["response"] else ""
+    absolute = tmp_path / "absolute.jsonl"
+    absolute.write_text("\n".join(json.dumps(row) for row in rows))
+
+    assert replay(RECORDINGS / f"{name}.yaml", absolute).matches
+
+
+def test_who_asked_may_be_said(tmp_path):
+    world_file = tmp_path / "world.yaml"
+    text = (RECORDINGS / "api-behaviour.yaml").read_text()
+    said = 'replay: {asker: "root@pam!tf", askers: {"2-3": nobody}}'
+    world_file.write_text(f"{text}\n{said}\n")
+
+    outcome = replay(world_file, BEHAVIOUR)
+
+    assert outcome.played.wrong == [2, 3]
+    assert outcome.played.askers[19] == "lim@pve!t2"
+
+
+@pytest.mark.parametrize("line", ["{", '{"n": 1}', "[]"])
+def test_what_is_no_recording_is_refused_by_line(tmp_path, line):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(line)
+
+    done = run(RECORDINGS / "api-behaviour.yaml", broken)
+
+    assert done.returncode == 2
+    assert "line 1 is no exchange" in done.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pve_simulator import schema
+from pve_simulator import endpoints, router, schema
 from pve_simulator.api import Invalid
 
 VM = "/nodes/{node}/qemu/{vmid}"
@@ -18,6 +18,14 @@ def complaints(method, template, **params):
 
 def test_it_is_the_whole_schema():
     assert len(schema.methods()) == 606
+
+
+def test_every_endpoint_is_one_of_the_official_schema():
+    assert endpoints.__all__
+    served = {(one.method, one.template) for one in router.all_endpoints()}
+
+    assert served - set(schema.methods()) == set()
+    assert len(served) > 120
 
 
 @pytest.mark.parametrize(

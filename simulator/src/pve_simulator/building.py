@@ -120,6 +120,7 @@ def _add_vm(cluster: Cluster, spec: "VmSpec") -> None:
     cluster.vms[spec.vmid] = vm
     for row in spec.snapshots:
         _add_snapshot(cluster, vm, row)
+    vm.parent = spec.parent or vm.parent
     for value in vm.drives().values():
         if ":" in value["file"]:
             size = parse_size(value.get("size", "0")) or 0

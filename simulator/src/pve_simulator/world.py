@@ -81,6 +81,7 @@ class VmSpec:
     pool: str = ""
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     pending: dict[str, Any] = field(default_factory=dict)
+    parent: str = ""  # the snapshot it is at; the last one otherwise
     uptime_s: float = 0  # of a running one
     agent_after_s: float | None = None  # from now, of a running one; -1: never
 
@@ -113,6 +114,8 @@ class World:
         return {n.name: n.looks_at_s for n in self.nodes if n.looks_at_s is not None}
 
 
+# What GET …/config shows beside the configuration: copied along, it is passed over.
+NOT_CONFIG = ("digest", "parent")
 PLAIN = ("repoid", "seed", "guests", "ha", "remembered", "tasks", "events", "replay")
 KEYS = ("version", "cluster", "stock_qemu", "ssh", "latencies", "nodes", "storages", "vms",
         "snapshots", *PLAIN, *SECTIONS)  # fmt: skip
@@ -156,7 +159,7 @@ def typed_config(config: Mapping[str, Any]) -> dict[str, Any]:
     known = schema.methods()["PUT", "/nodes/{node}/qemu/{vmid}/config"].properties
     typed: dict[str, Any] = {}
     for key, value in config.items():
-        if value is None:
+        if value is None or key in NOT_CONFIG:
             continue
         value = int(value) if isinstance(value, bool) else value
         is_number = known.get(key, {}).get("type") in ("integer", "boolean")
@@ -205,6 +208,7 @@ def _vm(row: Any) -> VmSpec:
         config["name"] = row.pop("name")
     if row.pop("template", False):
         config["template"] = 1
+    row.setdefault("parent", config.get("parent"))
     row["config"] = typed_config(config)
     row["pending"] = typed_config(row.get("pending") or {})
     return _make(VmSpec, row, where)
