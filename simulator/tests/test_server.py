@@ -1,5 +1,6 @@
 """In real time: HTTPS, proxmoxer unchanged, the control API over HTTP, ports and certificates."""
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -64,10 +65,14 @@ def test_a_file_is_uploaded_for_import(sim, tmp_path):
     image.write_bytes(b"QFI\xfb" + bytes(20) + (3 << 30).to_bytes(8, "big") + bytes(100))
     api = proxmox(sim)
 
-    with image.open("rb") as file:
-        upid = api.nodes("pve1").storage("local").upload.post(content="import", filename=file)
+    def upload(checksum):
+        told = {"checksum": checksum, "checksum-algorithm": "sha256", "content": "import"}
+        with image.open("rb") as file:
+            upid = api.nodes("pve1").storage("local").upload.post(filename=file, **told)
+        return Tasks.blocking_status(api, upid, 10, 0.02)["exitstatus"]
 
-    assert Tasks.blocking_status(api, upid, 10, 0.02)["exitstatus"] == "OK"
+    assert upload("0" * 64).startswith("checksum mismatch: got")
+    assert upload(hashlib.sha256(image.read_bytes()).hexdigest()) == "OK"
     rows = api.nodes("pve1").storage("local").content.get(content="import")
     assert [(row["volid"], row["size"]) for row in rows] == [("local:import/tiny.qcow2", 3 << 30)]
 

@@ -72,7 +72,7 @@ def test_a_base_in_use_is_not_deleted(api):
     [
         ("iso", "x.txt", "Parameter verification failed."),
         ("import", "x.iso", "Parameter verification failed."),
-        ("vztmpl", "x.tar.gz", "storage 'local' does not support 'vztmpl' content"),
+        ("vztmpl", "x.tar.gz", "storage 'local' is not configured for content-type 'vztmpl'"),
     ],
 )
 def test_downloads_of_the_wrong_kind_are_refused(api, content, name, reason):
@@ -160,3 +160,27 @@ def test_a_disk_moves_to_another_storage(api):
     assert not [volume for volume in api.volumes("shared") if "vm-100-" in volume]
     same = api.refused("POST", "qemu/100/move_disk", disk="scsi0", storage="local")
     assert same == "you can't move to the same storage with same format"
+
+
+def test_a_file_is_downloaded_once_and_again_only_if_it_is_the_same(api):
+    def download(**more):
+        url = {"url": "https://example.org/n.qcow2", "content": "import", "filename": "n.qcow2"}
+        return api.task("POST", "storage/local/download-url", **url, **more)
+
+    sums = [{"checksum": letter * 64, "checksum__algorithm": "sha256"} for letter in "ab"]
+
+    assert download(**sums[0]) == "OK"
+    assert download(**sums[0]) == "OK"
+    assert download() == "refusing to override existing file '/var/lib/vz/import/n.qcow2'"
+    assert download(**sums[1]).startswith("checksum mismatch: got 'aaa")
+
+
+def test_a_volume_is_allocated_by_name_and_size(api):
+    def allocate(**params):
+        return api.call("POST", "storage/local/content", vmid=100, **params)
+
+    assert allocate(filename="vm-100-x.raw", size="1G").data == "local:100/vm-100-x.raw"
+    assert allocate(filename="vm-100-y.raw", size=1024).data == "local:100/vm-100-y.raw"
+    assert allocate(filename="vm-100-z.raw", size="1G", format="qcow2").status == 400
+    sizes = {row["volid"]: row["size"] for row in api.get("storage/local/content", vmid=100)}
+    assert sizes == {"local:100/vm-100-x.raw": 1 << 30, "local:100/vm-100-y.raw": 1 << 20}

@@ -1,6 +1,6 @@
 """Storages: storage.cfg, what is on them, and what is put there."""
 
-import struct
+import re
 from typing import Any
 
 from pve_simulator.api import Failed, Invalid, Steps
@@ -9,7 +9,7 @@ from pve_simulator.endpoints import rights
 from pve_simulator.engine.stock import refuse_open_images
 from pve_simulator.engine.storage import Storage
 from pve_simulator.engine.tasks import Task
-from pve_simulator.engine.volumes import FILE_TYPES, Volume, owner_of, parse_size
+from pve_simulator.engine.volumes import Volume, owner_of, parse_size
 from pve_simulator.router import endpoint
 
 Row = dict[str, Any]
@@ -18,8 +18,7 @@ ON_NODE = "/nodes/{node}/storage"
 ONE = f"{ON_NODE}/{{storage}}"
 CONTENT = f"{ONE}/content"
 VOLUME = f"{CONTENT}/{{volume}}"
-GIB = 1 << 30
-IMAGE_NAMES = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova")}
+FORMATS = ("raw", "qcow2", "vmdk")
 REQUIRED = {
     "dir": ["path"],
     "nfs": ["server", "export"],
@@ -37,7 +36,6 @@ DEFAULT_CONTENT = {
     "btrfs": "images,rootdir",
     "pbs": "backup",
 }
-UNSIZED = 2 * GIB  # what a download is taken for when nobody says
 
 
 # -- storage.cfg -------------------------------------------------------------------------------
@@ -172,14 +170,22 @@ def content(call: Call) -> list[Row]:
 
 @endpoint("POST", CONTENT, protected=True)
 def allocate(call: Call) -> Steps[str]:
-    given = call.params
+    given, text, name = call.params, str(call.params["size"]), str(call.params["filename"])
     storage = call.cluster.storages.usable(str(given["storage"]), call.node.name)
-    size = parse_size(str(given["size"]).removesuffix("B"))
-    if str(given["size"]).isdigit():
-        size = int(given["size"]) << 10  # kilobytes, when it has no unit
-    name = str(given["filename"]).rsplit(".", 1)[0]
+    size = int(text) << 10 if text.isdigit() else parse_size(text)  # kilobytes without a unit
+    if size is None or not re.fullmatch(r"\d+[MG]?", text):
+        raise Invalid(size=f"unable to parse size '{text}'")
+    stem, _, ending = name.rpartition(".")
+    if ending in FORMATS and given.get("format") not in (None, ending):
+        raise Invalid(format=f"different storage formats ({given['format']} != {ending})")
+    fmt = ending if ending in FORMATS else given.get("format")
     volume = yield from call.cluster.storages.allocate(
-        storage, call.node.name, int(given["vmid"]), size or 0, given.get("format"), name=name
+        storage,
+        call.node.name,
+        int(given["vmid"]),
+        size,
+        fmt,
+        name=stem if ending in FORMATS else name,
     )
     return volume.id
 
@@ -211,84 +217,6 @@ def delete_volume(call: Call) -> str:
         task.log.append(f"Removed volume '{volume_id}'")
 
     return call.start("imgdel", subject, work)
-
-
-@endpoint("POST", f"{ONE}/upload", latency="fork")
-def upload(call: Call) -> str:
-    """A file in a multipart body; it is looked at, but only its size is kept."""
-    storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
-    kind, name = str(call.params["content"]), str(call.params["filename"])
-    _check_upload(storage, kind, name)
-    data = call.request.files.get("filename", b"")
-    if not data:
-        raise Failed("missing temporary file name")
-
-    def work(task: Task) -> Steps[None]:
-        yield call.cluster.wait("alloc")
-        _keep(call, storage, kind, name, _virtual_size(data), len(data))
-        task.log.append("finished file import successfully")
-
-    return call.start("imgcopy", "", work)
-
-
-@endpoint("POST", f"{ONE}/download-url", protected=True, latency="fork")
-def download(call: Call) -> str:
-    """Nothing is fetched: the file is there after a while. `#size=3G` in the URL says how large
-    the image is; a URL with `missing` in it is not found."""
-    storage = call.cluster.storages.usable(str(call.params["storage"]), call.node.name)
-    kind, name = str(call.params["content"]), str(call.params["filename"])
-    url = str(call.params["url"])
-    _check_upload(storage, kind, name)
-    if call.cluster.storages.volume(f"{storage.id}:{kind}/{name}", call.node.name):
-        raise Failed(f"refusing to override existing file '{name}'")
-
-    def work(task: Task) -> Steps[None]:
-        task.log.append(f"downloading {url} to {storage.id}:{kind}/{name}")
-        size = parse_size(url.partition("#size=")[2]) or UNSIZED
-        if "missing" in url:
-            yield call.cluster.wait("alloc")
-            raise Failed(f"download failed: 404 Not Found: {url}")
-        yield call.cluster.wait("download_per_gib", size / GIB)
-        _keep(call, storage, kind, name, size, size // 4)
-
-    return call.start("download", name, work)
-
-
-@endpoint("GET", "/nodes/{node}/query-url-metadata")
-def query_url(call: Call) -> Row:
-    url = str(call.params["url"])
-    if "missing" in url:
-        raise Failed("invalid server response: '404 Not Found'")
-    name = url.split("#")[0].rsplit("/", 1)[-1]
-    size = (parse_size(url.partition("#size=")[2]) or UNSIZED) // 4
-    return {"filename": name, "mimetype": "application/octet-stream", "size": size}
-
-
-def _keep(call: Call, storage: Storage, kind: str, name: str, size: int, used: int) -> None:
-    if call.cluster.storages.available(storage, call.node.name) < used:
-        raise Failed("import failed: No space left on device")
-    fmt = name.rsplit(".", 1)[-1]
-    volume = Volume(f"{storage.id}:{kind}/{name}", size, fmt, kind, used=used)
-    call.cluster.storages.put(volume, call.node.name)
-
-
-def _check_upload(storage: Storage, kind: str, name: str) -> None:
-    if storage.type not in FILE_TYPES:
-        raise Failed(f"can't upload to storage type '{storage.type}'")
-    if kind in IMAGE_NAMES and not name.endswith(IMAGE_NAMES[kind]):
-        complaint = (
-            "wrong file extension" if kind == "iso" else "invalid filename or wrong extension"
-        )
-        raise Invalid(filename=complaint)
-    if kind not in storage.content:
-        raise Failed(f"storage '{storage.id}' does not support '{kind}' content")
-
-
-def _virtual_size(data: bytes) -> int:
-    """The size of the disk in an image: what a qcow2's header says, else that of the file."""
-    if data[:4] == b"QFI\xfb" and len(data) >= 32:
-        return int(struct.unpack(">Q", data[24:32])[0])
-    return len(data)
 
 
 def _find(call: Call) -> Volume:

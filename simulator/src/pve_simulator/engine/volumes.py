@@ -26,6 +26,7 @@ class Volume:
     used: int = 0
     created: int = 0
     snapshots: list[str] = field(default_factory=list)
+    checksum: str = ""  # of a file that was downloaded: what was said of it
 
     @property
     def storage(self) -> str:
