@@ -159,7 +159,7 @@ class Burst:
         home = "pve1" if self.is_shared else node
         source = f"/nodes/{home}/qemu/{_template_of(home)}"
         number = room.number if self.is_leased else (yield from self._next_id())
-        yield self.sim.env.timeout(self.rest_s)
+        yield self.sim.env.timeout(self.rest_s * self.sim.cluster.dice.uniform(0.8, 1.2))
         wanted = {"newid": number, "name": name, "full": 0, "target": node}
         refused = ""
         if name not in self.cloned:  # what a run left before it was refused is gone on with

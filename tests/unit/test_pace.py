@@ -123,6 +123,11 @@ def test_a_storage_too_slow_for_any_guess_costs_a_few_errors_and_fails_nobody():
     assert burst.done == 60 and burst.errors <= 6
 
 
+@pytest.mark.parametrize("alone_s, most", [(None, 3), (3.5, 3), (6.0, 3), (6.7, 4), (99.0, 5)])
+def test_a_lock_that_is_no_queue_lets_few_wait_and_more_only_where_creates_are_long(alone_s, most):
+    assert Pace(slots=8.0, alone_s=alone_s, is_polled=True).open == most
+
+
 def test_what_went_wrong_once_is_not_soon_tried_again():
     pace = Pace(slots=4.0).after_congestion()
     assert pace.open == 2

@@ -17,7 +17,7 @@ from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import Job
 from daas.jobs.work import Work
 from daas.nodes.models import Gate, Pass
-from daas.nodes.pace import MAX, MAX_POLLED, Pace
+from daas.nodes.pace import MAX, Pace
 
 POLL_S, POLL_MAX_S = 5.0, 60.0  # who leaves wakes the next; this is for one that died inside
 
@@ -118,7 +118,9 @@ def forget(db: Db, session: str) -> None:
 
 
 def pace(gate: Gate) -> Pace:
-    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling, _most(gate.storage))
+    # HOST/STORAGE is a host's own, locked by a file; others share a lock of the whole cluster.
+    is_polled = "/" not in gate.storage
+    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling, is_polled)
 
 
 def _keep(gate: Gate, p: Pace) -> None:
@@ -130,11 +132,6 @@ def _wait(gate: Gate, before: int) -> NoCapacity:
     after_s = min(max(POLL_S, before * gate.clone_s / 2), POLL_MAX_S)
     why = f"its turn to be cloned onto {gate.storage}: {before} before it"
     return NoCapacity(after_s, why)
-
-
-def _most(storage: str) -> int:
-    # NODE/STORAGE is a host's own, locked by a file; others share a lock of the whole cluster.
-    return MAX if "/" in storage else MAX_POLLED
 
 
 def _lock(db: Db, cluster: str, storage: str) -> Gate:
