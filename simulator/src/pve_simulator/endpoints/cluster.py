@@ -91,6 +91,8 @@ def _vm_rows(call: Call) -> list[Row]:
             continue
         row = vm_row(call, vm)
         row |= {key: vm.config[key] for key in ("tags", "lock") if key in vm.config}
+        if managed := call.cluster.ha.get(f"vm:{vm.vmid}"):
+            row["hastate"] = managed.get("state", "started")
         pool = call.cluster.access.pool_of(vm.vmid)
         if pool and has(call.identity, f"/pool/{pool}", "Pool.Audit"):
             row["pool"] = pool

@@ -41,7 +41,7 @@ def live(call: Call, vm: Vm, *, is_full: bool) -> Row:
     process, too."""
     now = call.cluster.stats.vm_now(vm)
     shown = ("maxmem", "maxdisk", "mem", "cpu", "disk", "uptime", "netin", "netout")
-    row: Row = {"vmid": vm.vmid, "status": now["status"], "cpus": vm.cpus}
+    row: Row = {"vmid": vm.vmid, "status": now["status"], "cpus": now["maxcpu"]}
     row |= {key: now[key] for key in shown}
     row |= {key: vm.config[key] for key in ("lock", "tags", "template") if key in vm.config}
     row["name"] = vm.config.get("name") or f"VM {vm.vmid}"

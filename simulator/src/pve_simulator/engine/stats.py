@@ -79,7 +79,7 @@ class Stats:
             "name": vm.config.get("name", f"VM {vm.vmid}"),
             "status": "running" if vm.run else "stopped",
             "template": int(vm.is_template),
-            "maxcpu": vm.cpus,
+            "maxcpu": self._cpus(vm),
             "maxmem": vm.memory,
             "maxdisk": vm.disk_size,
             "uptime": int(age_s),
@@ -91,6 +91,11 @@ class Stats:
             "diskread": int(age_s * 4096) if vm.run else 0,
             "diskwrite": int(age_s * 1024) if vm.run else 0,
         }
+
+    def _cpus(self, vm: "Vm") -> int | float:
+        """No more than the node has, unless `vcpus` says so."""
+        most = self._cluster.nodes[vm.node].cpus
+        return vm.cpus if vm.config.get("vcpus") else min(vm.cpus, most)
 
     def _vms_of(self, node: "Node") -> Iterator["Vm"]:
         return (vm for vm in self._cluster.vms.values() if vm.node == node.name)

@@ -40,7 +40,7 @@ COUNTERS = """
 # Of what is stopped these are 0 for certain.
 ZERO_WHEN_STOPPED = frozenset(["cpu", "mem", "netin", "netout", "diskread", "diskwrite", "uptime"])
 # By key: what the host is, and what is made up for each caller.
-SHAPES = """flags model mhz kversion current-kernel boot-info hvm password ticket cert
+SHAPES = """cpuinfo ksm swap kversion current-kernel boot-info password ticket cert
     CSRFPreventionToken"""
 # By key: what only QEMU itself knows; not looked into.
 OPAQUE = frozenset(["blockstat", "ballooninfo", "proxmox-support"])
