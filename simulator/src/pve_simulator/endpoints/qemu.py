@@ -39,6 +39,9 @@ def create_vm(call: Call) -> Steps[str]:
     pool, storage = given.get("pool"), given.get("storage")
     if pool:
         cluster.access.check_pool_exists(pool)
+    if storage:
+        rights.on_storage(call, storage, "Datastore.AllocateSpace")
+    rights.may_create(call, pool)
     vmid = int(given["vmid"])
     values = {k: v for k, v in given.items() if k not in NOT_VALUES and k != "vmid"}
     values = config.with_macs(cluster, normal(values))
@@ -146,11 +149,11 @@ def migrate_vm(call: Call) -> str:
 def destroy_vm(call: Call) -> str:
     rights.only_root(call, "skiplock")
     vm = call.vm()
-    destroy.check(vm)
     order = destroy.Order(
         purges=bool(call.params.get("purge")),
         takes_unreferenced=bool(call.params.get("destroy-unreferenced-disks")),
         skips_lock=bool(call.params.get("skiplock")),
     )
+    destroy.check(call.cluster, vm, order)
     call.cluster.faults.glitch_destroy()
     return call.start("qmdestroy", vm.vmid, lambda task: destroy.run(call.cluster, vm, task, order))

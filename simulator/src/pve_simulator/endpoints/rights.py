@@ -121,6 +121,15 @@ def on_storage(call: Call, storage: str, privilege: str) -> None:
     call.cluster.access.require(call.identity, f"/storage/{storage}", privilege)
 
 
+def may_create(call: Call, pool: str | None) -> None:
+    """A new VM needs VM.Allocate on its number or on its pool."""
+    has = call.cluster.access.has
+    if has(call.identity, f"/vms/{call.params['vmid']}", "VM.Allocate"):
+        return
+    if not (pool and has(call.identity, f"/pool/{pool}", "VM.Allocate")):
+        raise Forbidden("Permission check failed")
+
+
 def need(call: Call, privilege: str) -> None:
     """A right on the VM; for one that is to be made, on its pool will do."""
     pool = call.params.get("pool")

@@ -21,10 +21,14 @@ class Order:
     skips_lock: bool = False
 
 
-def check(vm: Vm) -> None:
+def check(cluster: "Cluster", vm: Vm, order: Order) -> None:
     """What is refused before there is a task, and again in it."""
     if vm.config.get("protection"):
         raise Failed(f"can't remove VM {vm.vmid} - protection mode enabled")
+    if f"vm:{vm.vmid}" in cluster.ha and not order.purges:
+        raise Failed(
+            f"unable to remove VM {vm.vmid} - used in HA resources and purge parameter not set."
+        )
     if vm.run:
         raise Failed(f"VM {vm.vmid} is running - destroy failed")
 
@@ -32,7 +36,7 @@ def check(vm: Vm) -> None:
 def run(cluster: "Cluster", vm: Vm, task: Task, order: Order) -> Steps[None]:
     with (yield from cluster.locks.config(vm.node, vm.vmid).hold(CONFIG_TIMEOUT_S)):
         cluster.vm_on(vm.node, vm.vmid)
-        check(vm)
+        check(cluster, vm, order)
         if not order.skips_lock and vm.lock != "suspended":
             vm.refuse_if_locked()
         cluster.write(vm)
@@ -44,6 +48,7 @@ def run(cluster: "Cluster", vm: Vm, task: Task, order: Order) -> Steps[None]:
             yield from _free_unreferenced(cluster, vm, task)
         if vm.guest is not None:
             yield from cluster.with_guest(vm.guest, vm.guest.destroy)
+        cluster.ha.pop(f"vm:{vm.vmid}", None)
         cluster.remove(vm)
 
 
