@@ -139,3 +139,17 @@ def test_the_status_of_a_node_is_asked_from_the_node(api):
     assert status["cpuinfo"]["cpus"] == 8
     assert api.get("/nodes/pve2/network", type="bridge")[0]["iface"] == "vmbr0"
     assert api.get("/nodes/pve2/version")["release"] == "8.4"
+
+
+def test_a_call_that_a_dying_node_was_at_work_on_gets_no_answer():
+    with three_nodes() as sim:
+        api = Api(sim)
+        api.clone(100, 9100, target="pve2")
+        api.on("pve2").task("POST", "qemu/100/status/start")
+        asked = sim.spawn(sim.asking("POST", "/nodes/pve2/qemu/100/agent/ping"))
+        api.wait_s(1)
+        sim.faults.kill_node("pve2")
+        api.wait_s(5)
+
+        assert (asked.value.status, asked.value.reason) == (596, "Connection reset by peer")
+        assert asked.value.body == ""

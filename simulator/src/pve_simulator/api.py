@@ -107,6 +107,13 @@ class Page:
     total: int
 
 
+class Lost(ApiError):
+    """The node that was asked went away before it had answered."""
+
+    def __init__(self) -> None:
+        super().__init__(596, "Connection reset by peer", has_body=False)
+
+
 def ok(data: Any) -> Response:
     body = {"data": data.rows, "total": data.total} if isinstance(data, Page) else {"data": data}
     return Response(200, "OK", JSON, json.dumps(body))

@@ -13,6 +13,7 @@ from pve_simulator.api import (
     ApiError,
     Failed,
     Invalid,
+    Lost,
     Request,
     Response,
     Steps,
@@ -97,7 +98,22 @@ def _serve(cluster: Cluster, request: Request) -> Steps[Any]:
     cluster.access.authorize(call)
     _reach(call)
     call.params = schema.validate(request.method, match.endpoint.template, call.params)
-    if not match.endpoint.protected:
+    node, boot = call.node, call.node.booted_at
+    result: Any = None
+    refused: ApiError | None = None
+    try:
+        result = yield from _in_worker(call)
+    except ApiError as error:
+        refused = error
+    if not node.is_alive or node.booted_at != boot:
+        raise Lost  # it may have done what was asked; nobody will hear of it
+    if refused:
+        raise refused
+    return result
+
+
+def _in_worker(call: Call) -> Steps[Any]:
+    if not call.endpoint.protected:
         return (yield from _work(call))
     with call.node.workers.request() as worker:
         yield worker
