@@ -350,6 +350,25 @@ def test_an_old_version_cannot_take_cloud_images() -> None:
     assert found.result == "warn" and "8.4" in found.message
 
 
+@pytest.mark.parametrize(
+    "config, wrong",
+    [
+        ({"template": 1, "agent": "1"}, ""),
+        ({"template": 1, "agent": "enabled=1,fstrim_cloned_disks=1"}, ""),
+        ({"template": 1, "agent": "0"}, "qm set 9000 --agent 1"),
+        ({"template": 1}, "qm set 9000 --agent 1"),
+        ({"agent": "1"}, "qm template 9000"),
+    ],
+)
+def test_what_is_wrong_with_an_image_is_said(config: dict[str, Any], wrong: str) -> None:
+    with Simulator(world(vms=[VmSpec(9000, "pve1", {"name": "desk", **config})])) as sim:
+        lab = Lab(sim)
+
+        found = proxmox.images(lab.root.get)
+
+    assert set(found) == {"desk"} and (found["desk"] == "" if not wrong else wrong in found["desk"])
+
+
 def test_no_secret_is_said(eight: Lab) -> None:
     said = "".join(f.message + f.remedy for f in eight.look().values())
 

@@ -190,12 +190,13 @@ def test_a_worker_that_does_not_come_round_is_missed(overdue_s, result):
 @pytest.mark.parametrize(
     "built, images, result",
     [
-        ([Built("desk", "img", NOW_S - 60)], ["img"], "ok"),
+        ([Built("desk", "img", NOW_S - 60)], {"img": ""}, "ok"),
         ([Built("desk", "img", NOW_S - 60)], None, "ok"),
-        ([Built("desk", "img", NOW_S - 60)], [], "fail"),
-        ([Built("desk", "img", NOW_S - 40 * 86400)], ["img"], "warn"),
-        ([Built("desk", None, None)], [], "warn"),
-        ([], [], "fail"),
+        ([Built("desk", "img", NOW_S - 60)], {}, "fail"),
+        ([Built("desk", "img", NOW_S - 40 * 86400)], {"img": ""}, "warn"),
+        ([Built("desk", None, None)], {}, "warn"),
+        ([], {}, "fail"),
+        ([Built("desk", "img", NOW_S - 60)], {"img": "is no template: qm template 9"}, "fail"),
     ],
 )
 def test_the_default_template_is_built_there_and_young(built, images, result):
@@ -207,7 +208,7 @@ def test_the_default_template_is_built_there_and_young(built, images, result):
 def test_a_template_nobody_asked_for_need_not_be_built():
     built = [Built("desk", "img", NOW_S), Built("other", None, None)]
 
-    found = install.templates(Facts(NOW_S, 0.0, built), ["img"], "desk")
+    found = install.templates(Facts(NOW_S, 0.0, built), {"img": ""}, "desk")
 
     assert [f.result for f in found] == ["ok", "ok"]
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session as Db
 from daas import process, wiring
 from daas.cli.doctor import host, install, lxd, module, proxmox, v1
 from daas.cli.doctor.finding import Finding, fail
-from daas.cli.doctor.install import Built, Facts
+from daas.cli.doctor.install import Built, Facts, Images
 from daas.cli.doctor.v1 import Trace
 from daas.config import Settings
 from daas.crypto import Vault
@@ -42,7 +42,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if has_guests:
         yield from host.kernel_limits(host.sysctl)
         yield host.programs(service_path(), _which)
-    images = None
+    images: Images | None = None
     if settings.provider == "proxmox":
         images = yield from _of_proxmox(settings)
     if has_guests:
@@ -50,7 +50,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         ask = partial(provider.client.request, "GET")
         yield from lxd.look(ask, settings.lxd_pool, settings.lxd_bridge)
         with suppress(DaasError, NotYet):  # said by the checks just done
-            images = provider.images()
+            images = dict.fromkeys(provider.images(), "")
     yield from _of_database(settings, images)
 
 
@@ -62,8 +62,9 @@ def service_path() -> str:
     return os.environ.get("PATH", os.defpath)
 
 
-def _of_proxmox(settings: Settings) -> Generator[Finding, None, list[str] | None]:
-    """Return the names of all templates of the cluster; None where it could not be asked."""
+def _of_proxmox(settings: Settings) -> Generator[Finding, None, dict[str, str] | None]:
+    """Return what the cluster has of images, and what is wrong with each; None where it could not
+    be asked."""
     path = f"{service_path()}:/usr/local/bin:/usr/bin:/bin"
     yield host.programs(service_path(), _which, host.PROGRAMS_OF_PROXMOX)
     yield module.program(settings.terraform, shutil.which(settings.terraform, path=path), _run)
@@ -81,8 +82,7 @@ def _of_proxmox(settings: Settings) -> Generator[Finding, None, list[str] | None
     yield from proxmox.look(cluster, _wants(settings, token_id))
     for ask in doors.values():
         with suppress(DaasError, NotYet):
-            rows = ask("cluster/resources", type="vm")
-            return [str(row.get("name")) for row in rows if row.get("template")]
+            return proxmox.images(ask)
     return None
 
 
@@ -108,7 +108,7 @@ def _run(args: list[str]) -> str:
     return process.run(args, PROGRAM_S, env={"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": ""})
 
 
-def _of_database(settings: Settings, images: list[str] | None) -> Iterator[Finding]:
+def _of_database(settings: Settings, images: Images | None) -> Iterator[Finding]:
     database = Database(settings.database, threads=1)
     try:
         first = install.schema(*database.revision())

@@ -2,7 +2,7 @@
 
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from daas.cli.doctor.finding import Finding, fail, ok, warn
 
 WORKER_LATE_S = 60.0  # the look at the nodes is due each 30 s
 TEMPLATE_OLD_S = 30 * 86400.0
+Images = Mapping[str, str]  # those that the provider has: what is wrong with it, "" if nothing
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def worker(facts: Facts) -> Finding:
     return ok("worker", "A worker does its rounds.")
 
 
-def templates(facts: Facts, images: Collection[str] | None, default: str) -> list[Finding]:
-    """The default template is built, no image is missing, none is old. `images` are those that
-    the provider has; None where it could not be asked."""
+def templates(facts: Facts, images: Images | None, default: str) -> list[Finding]:
+    """The default template is built, no image is missing, none is old. `images` is None where the
+    provider could not be asked."""
     found = [_template(b, facts.now_s, images, b.template == default) for b in facts.built]
     if default not in [b.template for b in facts.built]:
         remedy = "Name another in DAAS_DEFAULT_TEMPLATE, or: daas template create FILE"
@@ -90,9 +91,7 @@ def templates(facts: Facts, images: Collection[str] | None, default: str) -> lis
     return found
 
 
-def _template(
-    built: Built, now_s: float, images: Collection[str] | None, is_default: bool
-) -> Finding:
+def _template(built: Built, now_s: float, images: Images | None, is_default: bool) -> Finding:
     name, id_ = built.template, f"template.{built.template}"
     build = f"Run: daas template build {name}"
     if built.image is None or built.at is None:
@@ -101,6 +100,9 @@ def _template(
         return ok(id_, f"{name} is not built; nobody needs it yet.")
     if images is not None and built.image not in images:
         return fail(id_, f"The image {built.image} of {name} is gone.", build)
+    if wrong := (images or {}).get(built.image):
+        said, _, remedy = wrong.partition(": ")
+        return fail(id_, f"The image {built.image} of {name} {said}.", remedy)
     age_s = now_s - built.at
     if age_s > TEMPLATE_OLD_S:
         days = age_s / 86400

@@ -67,6 +67,26 @@ def look(cluster: Cluster, wants: Wants) -> Iterator[Finding]:
         yield from _of_cluster(reached, cluster, wants, version)
 
 
+def images(ask: Ask) -> dict[str, str]:
+    """Return what desktops could be made of, by name, and what is wrong with each: "said: what to
+    do"."""
+    found: dict[str, str] = {}
+    for row in ask("cluster/resources", type="vm"):
+        name, number = str(row.get("name")), row.get("vmid")
+        if not row.get("template"):
+            found.setdefault(
+                name, f"is a machine, not a template: On its node: qm template {number}"
+            )
+            continue
+        config: Row = {}
+        with suppress(DaasError, NotYet):  # its node is away
+            config = dict(ask(f"nodes/{row['node']}/qemu/{number}/config"))
+        is_off = config and not str(config.get("agent", "0")).startswith(("1", "enabled=1"))
+        wrong = f"has its guest agent switched off: On its node: qm set {number} --agent 1"
+        found[name] = wrong if is_off else ""
+    return found
+
+
 def _doors(cluster: Cluster) -> Iterator[tuple[Finding, Ask | None, str]]:
     """Yield what is found at each URL: how to ask there, and the version that answers."""
     findings = [(url, ask, *_door(url, ask, cluster)) for url, ask in cluster.doors.items()]
