@@ -101,3 +101,19 @@ def test_a_wrong_world_says_what_is_wrong(load, text, complaint):
 def test_wrong_people_are_refused_when_the_world_is_built(load, text, complaint):
     with pytest.raises(BadSection, match=re.escape(complaint)):
         world.build(load(text))
+
+
+def test_an_empty_machine_and_its_clones_hear_nothing(load):
+    text = EXAMPLE.replace("    template: true ", "    agent: false\n    template: true ")
+    with VirtualSimulator(load(text)) as sim:
+        sim.call("POST", "/nodes/pve1/qemu/9000/clone", {"newid": 200})
+        sim.run(5)
+        sim.call("POST", "/nodes/pve1/qemu/200/status/start")
+        sim.run(50)
+        agent = sim.call("POST", "/nodes/pve1/qemu/200/agent/ping")
+        upid = sim.call("POST", "/nodes/pve1/qemu/200/status/shutdown", {"timeout": 5}).data
+        sim.run(60)
+        end = sim.call("GET", f"/nodes/pve1/tasks/{upid}/status").data["exitstatus"]
+
+    assert agent.reason == "QEMU guest agent is not running"
+    assert end == "VM quit/powerdown failed - got timeout"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pve_simulator import access
 from pve_simulator.api import Steps
-from pve_simulator.engine.cluster import Cluster
+from pve_simulator.engine.cluster import NEVER, Cluster
 from pve_simulator.engine.node import Node
 from pve_simulator.engine.storage import Storage, adopt
 from pve_simulator.engine.vm import Run, Snapshot, Vm
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 REMEMBERED_ZERO = ("uptime", "template", "cpu", "mem", "disk", "maxcpu", "maxmem", "maxdisk",
                    "netin", "netout", "diskread", "diskwrite")  # fmt: skip
-
-
-NEVER = 10.0**9
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,7 @@ def _add_storage(cluster: Cluster, spec: "StorageSpec") -> None:
 def _add_vm(cluster: Cluster, spec: "VmSpec") -> None:
     vm = Vm(spec.vmid, spec.node, dict(spec.config))
     vm.pending = dict(spec.pending)
+    vm.is_empty = not spec.agent
     cluster.vms[spec.vmid] = vm
     for row in spec.snapshots:
         _add_snapshot(cluster, vm, row)

@@ -83,6 +83,7 @@ class VmSpec:
     pending: dict[str, Any] = field(default_factory=dict)
     parent: str = ""  # the snapshot it is at; the last one otherwise
     uptime_s: float = 0  # of a running one
+    agent: bool = True  # False: there is no guest on its disks, nor on those of its clones
     agent_after_s: float | None = None  # from now, of a running one; -1: never
 
 

@@ -87,6 +87,7 @@ def run(cluster: "Cluster", node: "Node", plan: Plan, task: Task) -> Steps[None]
 
 def _copy(cluster: "Cluster", node: "Node", plan: Plan, task: Task) -> Steps[None]:
     new = Vm(plan.request.newid, node.name, {"lock": "clone"})
+    new.is_empty = plan.source.is_empty
     cluster.vms[new.vmid] = new
     made: list[Volume] = []
     config = dict(plan.config)

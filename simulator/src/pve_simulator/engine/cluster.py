@@ -23,6 +23,9 @@ log = logging.getLogger("pve_simulator")
 T = TypeVar("T")
 
 
+NEVER = 10.0**9
+
+
 class PacedEnvironment(simpy.Environment):
     """Lets a process, and the ones it starts, go slower or faster than the latencies say."""
 
@@ -96,7 +99,8 @@ class Cluster:
 
     def agent_moment(self, vmid: int, boot_s: float) -> float:
         """When the agent of a VM that is started now comes up."""
-        natural = self.env.now + boot_s
+        vm = self.vms.get(vmid)
+        natural = NEVER if vm is not None and vm.is_empty else self.env.now + boot_s
         plans = [up for began, up in self.agent_plans.get(vmid, []) if began <= self.env.now]
         return float(plans[-1].choose(natural)) if plans else natural
 

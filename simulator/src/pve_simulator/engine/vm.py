@@ -66,6 +66,7 @@ class Vm:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     parent: str | None = None
     run: Run | None = None
+    is_empty: bool = False  # nothing on its disks: no agent ever answers, no shutdown is heard
     guest: "Guest | None" = None  # made at the first start
     executions: dict[int, Any] = field(default_factory=dict)  # commands in the guest, by pid
     last_pid: int = 1000

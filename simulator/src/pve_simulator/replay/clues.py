@@ -49,6 +49,15 @@ def task_spans(exchanges: list[Exchange]) -> dict[int, Span]:
     return {n: s for n, s in spans.items() if s.least or s.most < FOREVER}
 
 
+class AgentSpan(Span):
+    """Of a guest's agent: one that was still silent after it should have come up never does."""
+
+    def choose(self, natural: float) -> float:
+        if self.most == FOREVER and natural <= self.least:
+            return FOREVER
+        return super().choose(natural)
+
+
 @dataclass
 class Boot:
     """A start of a VM, and between which moments its agent came up."""
@@ -68,9 +77,9 @@ def boots(exchanges: list[Exchange]) -> list[Boot]:
             continue
         vmid, rest = int(vm[1]), vm[2]
         if exchange.method == "POST" and rest in ("status/start", "status/reboot", "status/reset"):
-            found.setdefault(vmid, []).append(Boot(vmid, exchange.t, Span(exchange.t)))
+            found.setdefault(vmid, []).append(Boot(vmid, exchange.t, AgentSpan(exchange.t)))
         elif rest.startswith("agent/"):
-            starts = found.setdefault(vmid, [Boot(vmid, 0.0, Span())])
+            starts = found.setdefault(vmid, [Boot(vmid, 0.0, AgentSpan())])
             _learn(starts[-1].up, exchange)
     return [boot for boots_ in found.values() for boot in boots_ if _is_bounded(boot)]
 
