@@ -21,7 +21,7 @@ from pve_simulator.world import NodeSpec, StorageSpec, VmSpec, World
 
 from contract.labs import OURS, THEIRS, KillPoint, Lab, NotHere
 from daas.providers.base import Progress, Provider, Size, Spec, State, Tag
-from daas.providers.proxmox import marks, tasks
+from daas.providers.proxmox import machine, marks, tasks
 from daas.providers.proxmox.client import Access, Client
 from daas.providers.proxmox.machine import Place
 from daas.providers.proxmox.module import Module, Terraform
@@ -41,8 +41,9 @@ NUMBERS = itertools.count(20000)
 LAST_LOOK_S = 0.3  # until the simulator's lists show what is
 
 
-def world(version: str = "8.4.21", nodes: int = 2) -> World:
-    """Two nodes; a storage of each, and one that both share, with two templates of ours on it."""
+def world(version: str = "8.4.21", nodes: int = 3) -> World:
+    """Three nodes: one may die, and the others have a quorum. A storage of each, and one that all
+    share, with two templates of ours on it."""
     return World(
         version=version,
         cluster="contract",
@@ -148,7 +149,7 @@ class ProxmoxLab(Lab):
         """All that are no template's."""
         found = (
             row["volid"]
-            for node in ("pve1", "pve2")
+            for node in ("pve1", "pve2", "pve3")
             for storage in ("local", "shared")
             for row in self.client.get(f"nodes/{node}/storage/{storage}/content")
         )
@@ -159,8 +160,9 @@ class ProxmoxLab(Lab):
 
     def size(self, name: str) -> Size:
         config = self.config(name)
-        gib = str(config["scsi0"]).partition("size=")[2].removesuffix("G")
-        return Size(int(config["cores"]), int(config["memory"]), int(gib))
+        disk = machine.boot_drive(config)
+        assert disk
+        return Size(int(config["cores"]), int(config["memory"]), int(disk.size_bytes / 2**30))
 
     def shut_down(self, name: str) -> None:
         time.sleep(LAST_LOOK_S)  # else no list has ever shown that it runs
@@ -240,7 +242,8 @@ class MortalTerraform:
 
         left = self._point.number - len(self._point.seen)
         hold = self._sim.faults.stop_at(left, when="after") if left > 0 else None
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), daemon=True)
         thread.start()
         while thread.is_alive() and not (hold and hold.wait(0.02)):
             thread.join(0.02)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pve_simulator.api import Failed
 from pve_simulator.guests import Execution
 
 from daas.providers.proxmox.agent import FED, PUT
@@ -23,6 +24,7 @@ DONE = "/var/lib/daas/done"
 CONFIRM = bytes.fromhex("030000130ed000001234000209080001000000")
 CONFIRM = CONFIRM[:11] + b"\x02" + CONFIRM[12:]
 PORT = 3389
+NO_PROGRAM = "Agent error: Guest agent command failed, error was 'Failed to execute child process \u201c{}\u201d (No such file or directory)'"  # noqa: E501
 
 
 class RdpGuest:
@@ -36,6 +38,7 @@ class RdpGuest:
         self._awaits = _template(vm) in options.get("awaiting", ())
         self.files: dict[str, bytes] = {}
         self.told: list[list[str]] = []
+        self.has_program = True
         self._kept: dict[str, dict[str, bytes]] = {}
         self._started = 0
         self._is_up = False
@@ -97,12 +100,14 @@ class RdpGuest:
                 return self._put(path, base64.b64decode(stdin), which)
             case [_, _, script, _, path, *command] if script == FED:
                 return self.execute(command, self.files.pop(path))
+            case [program, *_] if program == PROGRAM and not self.has_program:
+                raise Failed(NO_PROGRAM.format(program))
             case [program, "personalize"] if program == PROGRAM:
                 return self._personalize(stdin.decode())
             case [program, "assign"] if program == PROGRAM:
                 self.files["/etc/owner"] = stdin
                 return Execution()
-        return Execution(127, err=f"{args[0]}: No such file or directory")
+        raise Failed(NO_PROGRAM.format(args[0]))
 
     def read_file(self, path: str) -> bytes:
         if path not in self.files:

@@ -15,8 +15,8 @@ from daas.providers.proxmox.errors import AgentAway
 RUN_S = 120.0
 COMES_S = 30.0  # that an agent may take to come, where the machine was up before
 STEPS_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-# Proxmox takes 64 KiB for stdin, and base64 makes four of three.
-CHUNK = 45 * 1024
+STDIN = 60 * 1024  # bytes of a command's stdin; Proxmox takes 64 KiB
+CHUNK = STDIN // 4 * 3  # of a file: base64 makes four of three
 TAIL = 4000
 NO_PROGRAM = 127
 SHELL = ("/bin/sh", "-euc")
@@ -50,7 +50,7 @@ class Agent:
     def run(self, args: list[str], stdin: str = "", timeout_s: float = RUN_S) -> str:
         """Return the output of a command that ended well. CommandFailed otherwise. `stdin` is in
         the request's body alone: not in a log of ours or Proxmox's, nor in a process list."""
-        if len(stdin.encode()) > CHUNK:
+        if len(stdin.encode()) > STDIN:
             file = f"/run/daas-{secrets.token_hex(8)}"
             self.put(file, stdin.encode(), 0o600)
             args, stdin = [*SHELL, FED, "fed", file, *args], ""

@@ -35,18 +35,21 @@ class Remover:
     def destroy(self, name: str, state: State) -> None:
         """See the contract."""
         others: list[Vm] = []
+        ended: set[int] = set()
         for vm in self._finder.candidates(self._settled(name, state), name, state):
             config = self._config(vm)
             if config is None:
                 continue
             if config.get("name") == name and self._finder.is_ours(config, name, state):
                 self._end(vm, name, state, config)
+                ended.add(vm.number)
             elif self._finder.is_half_made(config, vm.number, name, state):
                 self.remove(vm.path, vm.number, name, state)
             elif _is_others(config, name):
                 others.append(vm)
-        if volumes := state.get("volumes"):
-            self._remove_leftovers(state["node"], state["vmid"], volumes)
+        # Of one that went in an earlier try, which died before it could look whether all did.
+        if state.get("volumes") and state["vmid"] not in ended:
+            self._remove_leftovers(state["node"], state["vmid"], state["volumes"])
         if others:
             raise self._finder.not_ours(name, others[0].path)
 

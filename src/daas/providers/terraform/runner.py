@@ -105,7 +105,10 @@ class Terraform:
                 shutil.rmtree(folder, ignore_errors=True)
                 return {}
             with slot(self._locks, self._slots) as held:
-                _furnish(folder, ready, errand.variables, known if is_local else None)
+                # One that a killed run left may know a machine whose number is somebody else's by
+                # now, and `apply` would replace it: it is handed over, and not used unasked.
+                lent = known if errand.verb == "destroy" else given
+                _furnish(folder, ready, errand.variables, lent if is_local else None)
                 return self._run(errand, folder, ready, (lock, held))
 
     def _run(
