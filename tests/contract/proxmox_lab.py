@@ -20,6 +20,7 @@ from pve_simulator.library import Simulator
 from pve_simulator.world import NodeSpec, StorageSpec, VmSpec, World
 
 from contract.labs import OURS, THEIRS, KillPoint, Lab, NotHere
+from daas.errors import DaasError, NotYet
 from daas.providers.base import Progress, Provider, Size, Spec, State, Tag
 from daas.providers.proxmox import machine, marks, tasks
 from daas.providers.proxmox.client import Access, Client
@@ -105,7 +106,10 @@ class ProxmoxLab(Lab):
     ) -> ProxmoxProvider:
         client = client or self.client
         box = StateBox(_turned, _turned)
-        module = Module(terraform or self.runner, self.relay, self.access.token_id, box)
+        access, relay = client.access, self.relay
+        if access is not self.access:
+            relay = Relay(client, self.work_dir)
+        module = Module(terraform or self.runner, relay, access.token_id, box)
         return ProxmoxProvider(
             client, instance, place or self.place, module, stop_s=2, watch_each_s=0.2
         )
@@ -188,6 +192,7 @@ class ProxmoxLab(Lab):
         for node in self.sim.cluster.nodes.values():
             if not node.is_alive:
                 self.sim.faults.revive_node(node.name)
+                time.sleep(LAST_LOOK_S)  # until the others see it
         deadline = time.monotonic() + 5.0
         while self._vms() and time.monotonic() < deadline:
             for vm in self._vms():
@@ -202,6 +207,41 @@ class ProxmoxLab(Lab):
 
     def _vms(self) -> list[Any]:
         return [vm for vm in [*self.sim.cluster.vms.values()] if not vm.is_template]
+
+
+def held_ensure(
+    pve: ProxmoxLab, spec: Spec, name: str, when: str, meanwhile: Callable[[], object], **hold: Any
+) -> tuple[list[Exception], list[State]]:
+    """Make a machine; `meanwhile` happens while the call of `hold` is on its way."""
+    saved: list[State] = [{}]
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            saved.append(pve.ours.ensure(name, spec, {}, saved.append))
+        except (DaasError, NotYet) as error:
+            failed.append(error)
+
+    caught = pve.sim.faults.stop_at(1, when=when, **hold)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert caught.wait(20.0)
+    meanwhile()
+    pve.sim.faults.release(caught)
+    thread.join(60.0)
+    return failed, saved
+
+
+def eventually(made: Callable[[], State], within_s: float = 20.0) -> State:
+    """As the loop does: again, while it is only to be waited for."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return made()
+        except NotYet:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 class MortalTerraform:

@@ -1,68 +1,34 @@
 """What goes wrong on a cluster of Proxmox VE, and what comes of it: nothing of anybody else's is
 touched, nothing of ours is left, and whoever waits is told for what."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from pve_simulator.library import Simulator
 
 from contract.labs import new_name, nothing
-from contract.proxmox_lab import AWAITING, AWAITING_IMAGE, TEMPLATE, ProxmoxLab, world
+from contract.proxmox_lab import (
+    AWAITING,
+    AWAITING_IMAGE,
+    TEMPLATE,
+    ProxmoxLab,
+    eventually,
+    held_ensure,
+)
 from daas.errors import (
     Congested,
-    DaasError,
     NotOurs,
     NotYet,
     NumberTaken,
     Refused,
     StepFailed,
     TemplateMissing,
-    Unreachable,
 )
-from daas.providers.base import Provider, Spec, State
+from daas.providers.base import State
 from daas.providers.proxmox import tasks
-from daas.providers.proxmox.client import Access, Client
 from daas.providers.proxmox.errors import Locked
 
 CLONE = r"/clone$"
-
-
-def held_ensure(
-    pve: ProxmoxLab, spec: Spec, name: str, when: str, meanwhile: Callable[[], object], **hold: Any
-) -> tuple[list[Exception], list[State]]:
-    """Make a machine; `meanwhile` happens while the call of `hold` is on its way."""
-    saved: list[State] = [{}]
-    failed: list[Exception] = []
-
-    def work() -> None:
-        try:
-            saved.append(pve.ours.ensure(name, spec, {}, saved.append))
-        except (DaasError, NotYet) as error:
-            failed.append(error)
-
-    caught = pve.sim.faults.stop_at(1, when=when, **hold)
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert caught.wait(20.0)
-    meanwhile()
-    pve.sim.faults.release(caught)
-    thread.join(60.0)
-    return failed, saved
-
-
-def eventually(made: Callable[[], State], within_s: float = 20.0) -> State:
-    """As the loop does: again, while it is only to be waited for."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            return made()
-        except NotYet:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -295,201 +261,6 @@ def test_without_a_usable_state_all_goes_on(pve: ProxmoxLab, damage: str) -> Non
     pve.ours.destroy(name, state)
 
     assert pve.names() == {other["name"]}
-
-
-# -- rights and certificates ----------------------------------------------------------------------
-
-
-def test_an_expired_token_is_said_to_be_one(pve: ProxmoxLab) -> None:
-    provider = limited(pve, pve.sim, "expired", "Administrator")
-    pve.sim.faults.expire_token("expired@pve!t1")
-    name = new_name()
-
-    for call in (provider.owned, lambda: provider.ensure(name, pve.spec(name), {}, nothing)):
-        with pytest.raises(Refused, match="token has expired"):
-            call()
-
-
-PRIVILEGES = [
-    ("8.4.21", "VM.Clone"),
-    ("8.4.21", "VM.Allocate"),
-    ("8.4.21", "VM.Config.Memory"),
-    ("8.4.21", "VM.PowerMgmt"),
-    ("8.4.21", "Datastore.AllocateSpace"),
-    ("9.0.10", "VM.Clone"),
-    ("9.0.10", "VM.PowerMgmt"),
-]
-RIGHTS = """VM.Allocate VM.Audit VM.Clone VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit
-VM.Config.Disk VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options VM.PowerMgmt
-VM.Snapshot VM.Snapshot.Rollback Datastore.AllocateSpace Datastore.Audit Sys.Audit SDN.Use Pool.Audit
-"""
-AGENT = {"8": ["VM.Monitor"], "9": ["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"]}
-
-
-def limited(lab: ProxmoxLab, sim: Simulator, user: str, role: str) -> Provider:
-    """A provider with a token of that role and no other right."""
-    root = Client(Access((sim.url,), sim.token_id, sim.token_secret, sim.ca_file))
-    if f"{user}@pve" not in {one["userid"] for one in root.get("access/users")}:
-        root.post("access/users", {"userid": f"{user}@pve"})
-    made = root.post(f"access/users/{user}@pve/token/t1", {"privsep": 0})
-    root.put("access/acl", {"path": "/", "users": f"{user}@pve", "roles": role})
-    access = Access((sim.url,), f"{user}@pve!t1", made["value"], sim.ca_file)
-    client = Client(access)
-    runner = lab.new_runner({"SSL_CERT_FILE": sim.ca_file})
-    return lab.provider(client=client, terraform=runner)
-
-
-def rights(version: str, without: str = "") -> str:
-    return ",".join(one for one in [*RIGHTS.split(), *AGENT[version[0]]] if one != without)
-
-
-@pytest.mark.parametrize(("version", "right"), PRIVILEGES)
-def test_a_missing_privilege_is_named(pve: ProxmoxLab, version: str, right: str) -> None:
-    with Simulator(world(version), latencies="fast") as sim:
-        root = Client(Access((sim.url,), sim.token_id, sim.token_secret, sim.ca_file))
-        root.post("access/roles", {"roleid": "Less", "privs": rights(version, right)})
-        provider, name = limited(pve, sim, "few", "Less"), new_name()
-
-        with pytest.raises(Refused, match=right.replace(".", r"\.")):
-            provider.ensure(name, pve.spec(name), {}, nothing)
-
-
-@pytest.mark.parametrize(
-    ("version", "right"), [("8.4.21", "VM.Monitor"), ("9.0.10", "VM.GuestAgent.Unrestricted")]
-)
-def test_the_agents_privilege_is_named_as_this_version_calls_it(
-    pve: ProxmoxLab, version: str, right: str
-) -> None:
-    with Simulator(world(version), latencies="fast") as sim:
-        root = Client(Access((sim.url,), sim.token_id, sim.token_secret, sim.ca_file))
-        root.post("access/roles", {"roleid": "Less", "privs": rights(version, right)})
-        provider, name = limited(pve, sim, "few", "Less"), new_name()
-        state = provider.ensure(name, pve.spec(name, image=AWAITING_IMAGE), {}, nothing)
-
-        with pytest.raises(Refused, match=right.replace(".", r"\.")):
-            provider.endpoints(state, 10.0, {"tls.key": b"x\n"})
-
-
-@pytest.mark.parametrize("version", ["8.4.21", "9.0.10"])
-def test_the_privileges_we_ask_for_are_enough(pve: ProxmoxLab, version: str) -> None:
-    with Simulator(world(version), latencies="fast") as sim:
-        root = Client(Access((sim.url,), sim.token_id, sim.token_secret, sim.ca_file))
-        root.post("access/roles", {"roleid": "Daas", "privs": rights(version)})
-        provider, name = limited(pve, sim, "daas", "Daas"), new_name()
-        state = provider.ensure(name, pve.spec(name), {}, nothing)
-
-        provider.endpoints(state, 10.0, {})
-        provider.put(state, "/x", b"y", 0o600)
-        provider.snapshot(state, "one")
-        provider.restore(state, "one")
-        provider.delete_snapshot(state, "one")
-        provider.power(state, False)
-        assert [one.name for one in provider.owned()] == [name] and provider.nodes()[0].images
-        provider.destroy(name, state)
-
-        assert provider.owned() == []
-
-
-def test_a_changed_certificate_is_refused_before_anything_is_said(pve: ProxmoxLab) -> None:
-    with Simulator(world(), latencies="fast") as sim:
-        access = Access((sim.url,), sim.token_id, sim.token_secret, sim.ca_file)
-        known = _copied(sim.ca_file)
-        sim.faults.change_certificate()
-        provider = pve.provider(
-            client=Client(Access(access.urls, access.token_id, access.token_secret, known))
-        )
-        before = len(sim.calls)
-
-        with pytest.raises(Refused, match=r"certificate of 127\.0\.0\.1:.*DAAS_PROXMOX_CA_FILE"):
-            provider.owned()
-
-        assert len(sim.calls) == before
-
-
-def _copied(path: str) -> str:
-    with open(path) as file, open(f"{path}.before", "w") as copy:
-        copy.write(file.read())
-    return f"{path}.before"
-
-
-# -- nodes and the cluster ------------------------------------------------------------------------
-
-
-def test_a_dead_node_is_waited_for_by_name_and_the_other_works_on(pve: ProxmoxLab) -> None:
-    pve.sim.faults.kill_node("pve2")
-    time.sleep(0.3)
-    name = new_name()
-
-    with pytest.raises(Unreachable, match="pve2"):
-        pve.ours.ensure(name, pve.spec(name, node="pve2"), {}, nothing)
-    pve.made(pve.ours)
-
-    found = {node.name: node for node in pve.ours.nodes()}
-    assert found["pve1"].is_online and not found["pve2"].is_online and found["pve2"].why
-
-
-def test_a_node_that_dies_during_the_clone_is_waited_for_and_nothing_is_left(
-    pve: ProxmoxLab,
-) -> None:
-    name = new_name()
-    spec = pve.spec(name, node="pve2")
-
-    failed, saved = held_ensure(
-        pve, spec, name, "after", lambda: pve.sim.faults.kill_node("pve2"), path=CLONE
-    )
-    assert failed and isinstance(failed[0], NotYet), failed
-    pve.sim.faults.revive_node("pve2")
-    time.sleep(0.3)
-    eventually(lambda: pve.ours.ensure(name, spec, saved[-1], saved.append))
-
-    assert pve.names() == {name} and pve.is_on(name)
-
-
-def test_a_machine_on_a_dead_node_waits_to_be_destroyed_until_it_is_back(pve: ProxmoxLab) -> None:
-    name, state = pve.made(pve.ours, node="pve2")
-    pve.sim.faults.kill_node("pve2")
-    time.sleep(0.3)
-    with pytest.raises(Unreachable, match="pve2"):
-        pve.ours.destroy(name, state)
-    assert [one.is_on for one in pve.ours.owned()] == [True], "nobody knows: not taken for off"
-    pve.sim.faults.revive_node("pve2")
-    time.sleep(0.3)
-
-    pve.ours.destroy(name, state)
-
-    assert pve.names() == set() and pve.volumes() == set()
-
-
-def test_without_quorum_all_that_writes_waits(pve: ProxmoxLab) -> None:
-    name, state = pve.made(pve.ours)
-    pve.sim.faults.lose_quorum()
-
-    other = new_name()
-    for call in (
-        lambda: pve.ours.destroy(name, state),
-        lambda: pve.ours.ensure(other, pve.spec(other), {}, nothing),
-    ):
-        with pytest.raises(Unreachable, match="quorum"):
-            call()
-    assert pve.names() == {name}
-    pve.sim.faults.regain_quorum()
-    pve.ours.destroy(name, state)
-    assert pve.names() == set()
-
-
-def test_a_storm_of_500_is_sat_out_by_what_only_looks(pve: ProxmoxLab) -> None:
-    name, _ = pve.made(pve.ours)
-    pve.sim.faults.storm(times=3, method="GET")
-
-    assert [one.name for one in pve.ours.owned()] == [name]
-
-
-def test_what_changes_something_is_not_done_twice_blindly(pve: ProxmoxLab) -> None:
-    _, state = pve.made(pve.ours)
-    pve.sim.faults.storm(times=1, method="POST", path="/snapshot$")
-
-    with pytest.raises(Refused, match="simulated storm"):
-        pve.ours.snapshot(state, "one")
 
 
 # -- the end of a machine -------------------------------------------------------------------------

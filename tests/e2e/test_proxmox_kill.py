@@ -2,18 +2,6 @@
 destroy: the session comes to what was wanted, or fails with a reason; once it is deleted nothing is
 left, on the cluster or with us."""
 
-import os
-import re
-import signal
-from collections.abc import Iterator
-
-import pytest
-from pve_simulator.engine.holds import Hold
-
-from daas.errors import DaasError
-from e2e.cloud import Cloud, cloud
-from e2e.product import until
-
 HELD_S = 30.0
 NUMBER, TEMPLATE = r"/qemu/2\d{4}", "/qemu/9000"
 TASK = r"/tasks/UPID[^/]*:{kind}:{vmid}:[^/]*/status"

@@ -33,7 +33,7 @@ FULL = re.compile(
 )
 NO_MEMORY = re.compile(r"cannot allocate memory|not enough memory|out of memory", re.I)
 MISSING_RIGHT = re.compile(
-    r"permission check failed(?: \((?P<path>[^,)]*)(?:, (?P<right>[^)]*))?\))?", re.I
+    r"permission check failed(?: \((?P<path>[^)]*?)(?:, (?P<right>[A-Za-z.|]+))?\))?", re.I
 )
 NO_LOGIN = re.compile(
     r"no ticket|authentication failed|no such token|invalid token|token .*expired|HTTP 401"
@@ -127,6 +127,12 @@ def meaning(said: str, what: str = "") -> Exception:
 def is_known(said: str) -> bool:
     """Is it one of the sentences that we can act on?"""
     return any(pattern.search(said) for pattern, _ in MEANINGS)
+
+
+def is_vague(said: str) -> bool:
+    """Is a privilege missing, and not said which?"""
+    match = MISSING_RIGHT.search(said)
+    return match is not None and match["path"] is None
 
 
 def no_login(said: str) -> DaasError:

@@ -14,6 +14,7 @@ from daas.errors import (
     NumberTaken,
     Refused,
     Stopped,
+    Unreachable,
 )
 from daas.providers.base import Progress, Spec, State
 from daas.providers.proxmox import errors, machine, marks, tasks
@@ -21,6 +22,7 @@ from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.cluster import Cluster, View, Vm
 from daas.providers.proxmox.errors import Absent, NumberInUse
 from daas.providers.proxmox.finding import Finder
+from daas.providers.proxmox.guard import node_is_there
 from daas.providers.proxmox.machine import Image, Json, Place
 from daas.providers.proxmox.module import Module, what_it_said
 from daas.providers.proxmox.remove import Remover
@@ -56,6 +58,8 @@ class Maker:
         there = view.at(spec.number)
         config = self._usable(there, name, spec, state) if there else None
         if there is None or config is None:
+            if not view.is_online(spec.node):
+                raise Unreachable(errors.RETRY_S, f"node {spec.node}, which is offline")
             image = self._cluster.image(spec.image, spec.node, view)
             state = self._make(name, spec, image, state, save, note)
             return self._verified(spec, state, save)
@@ -123,7 +127,8 @@ class Maker:
             save(kept[0])
 
         try:
-            self._module.apply(name, told, state, keep, note)
+            with node_is_there(self._cluster, spec.node):
+                self._module.apply(name, told, state, keep, note)
         except CommandFailed as error:
             said = what_it_said(error)
             if not self._is_whole(name, spec):
@@ -145,6 +150,9 @@ class Maker:
 
     def _meaning(self, said: str, spec: Spec, image: Image) -> Exception:
         error = errors.meaning(said)
+        if errors.is_vague(said):  # what Proxmox says where either of two privileges would do
+            where = f"/vms/{spec.number}, or on its pool"
+            return errors.missing_right(f"Permission check failed ({where}, VM.Allocate)")
         if isinstance(error, NumberInUse):
             return NumberTaken(f"The VMID {spec.number} was taken in the moment we came to use it.")
         if isinstance(error, Absent) and f"/{image.number}.conf" in said:

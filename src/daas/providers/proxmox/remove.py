@@ -15,6 +15,7 @@ from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.cluster import Cluster, Vm
 from daas.providers.proxmox.errors import Absent, Glitch, Locked, NotRunning, Unexplained
 from daas.providers.proxmox.finding import Finder
+from daas.providers.proxmox.guard import node_is_there
 from daas.providers.proxmox.machine import Json
 from daas.providers.proxmox.module import Module, what_it_said
 
@@ -82,7 +83,8 @@ class Remover:
         """By Terraform where it knows the machine: a module may have made more than that. What
         it leaves, or will not do, is done without."""
         try:
-            self._module.destroy(name, vm.number, vm.node, state)
+            with node_is_there(self._cluster, vm.node):
+                self._module.destroy(name, vm.number, vm.node, state)
         except StepFailed as error:
             log.warning("%s: Terraform could not destroy it: %s", name, what_it_said(error))
         volumes = [one.volume for one in machine.drives(config)]
