@@ -22,7 +22,7 @@ if command -v cloud-init >/dev/null; then cloud-init status --wait >/dev/null ||
 # What clones do at their first boot they can only do if nothing says that it was done.
 SEAL = """
 command -v qemu-ga >/dev/null || { echo "it has no qemu-guest-agent" >&2; exit 1; }
-/usr/local/lib/daas/guest seal
+/usr/local/lib/daas/guest seal await
 cloud-init clean --logs
 rm -rf /var/lib/cloud/instance* /var/lib/cloud/data /var/lib/cloud/seed
 rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \

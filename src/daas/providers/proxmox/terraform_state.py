@@ -63,5 +63,7 @@ def without_machine(text: str | None) -> str | None:
 
 
 def _resources(text: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(text).get("resources", [])
+    found = json.loads(text).get("resources", [])
+    if not isinstance(found, list):
+        raise ValueError("no state of Terraform's")
     return found
