@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pve_simulator.api import Failed
 from pve_simulator.guests import Execution
 
 from daas.providers.proxmox.agent import FED, PUT
@@ -24,7 +23,6 @@ DONE = "/var/lib/daas/done"
 CONFIRM = bytes.fromhex("030000130ed000001234000209080001000000")
 CONFIRM = CONFIRM[:11] + b"\x02" + CONFIRM[12:]
 PORT = 3389
-NO_PROGRAM = "Agent error: Guest agent command failed, error was 'Failed to execute child process \u201c{}\u201d (No such file or directory)'"  # noqa: E501
 
 
 class RdpGuest:
@@ -101,13 +99,13 @@ class RdpGuest:
             case [_, _, script, _, path, *command] if script == FED:
                 return self.execute(command, self.files.pop(path))
             case [program, *_] if program == PROGRAM and not self.has_program:
-                raise Failed(NO_PROGRAM.format(program))
+                return Execution(127, err=f"{program}: No such file or directory")
             case [program, "personalize"] if program == PROGRAM:
                 return self._personalize(stdin.decode())
             case [program, "assign"] if program == PROGRAM:
                 self.files["/etc/owner"] = stdin
                 return Execution()
-        raise Failed(NO_PROGRAM.format(args[0]))
+        return Execution(127, err=f"{args[0]}: No such file or directory")
 
     def read_file(self, path: str) -> bytes:
         if path not in self.files:

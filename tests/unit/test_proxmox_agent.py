@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from daas import process
-from daas.errors import Refused, Stopped
+from daas.errors import CommandFailed, Refused, Stopped
 from daas.providers.proxmox.agent import CHUNK, FED, PUT, SHELL, STDIN, Agent, address_of
 from daas.providers.proxmox.errors import AgentAway
 
@@ -88,6 +88,21 @@ def test_an_agent_that_comes_late_is_asked_again_and_not_a_hundred_times() -> No
 def test_an_agent_that_does_not_come_in_time_is_named() -> None:
     with pytest.raises(AgentAway, match="guest agent"):
         Agent(Wire(away=99), "x").start(["true"], comes_s=0.3)  # type: ignore[arg-type]
+
+
+def test_a_program_that_is_not_there_is_a_command_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "Agent error: Failed to execute child process \u201cx\u201d (No such file or directory)"
+
+    def refuse(self: Wire, path: str, order: dict[str, Any]) -> Any:
+        raise Refused(f"Proxmox said: {said}")
+
+    monkeypatch.setattr(Wire, "post", refuse)
+
+    with pytest.raises(CommandFailed) as failed:
+        Agent(Wire(), "x").run(["x"])  # type: ignore[arg-type]
+    assert failed.value.exit_code == 127
 
 
 def test_a_command_that_never_ends_is_given_up() -> None:

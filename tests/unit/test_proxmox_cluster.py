@@ -152,6 +152,33 @@ def test_a_template_is_read_once() -> None:
     assert wire.asked.count("nodes/pve1/qemu/9000/config") == 1
 
 
+def test_what_lists_show_of_a_young_machine_or_a_dead_node_is_not_believed() -> None:
+    """A new machine is shown with its predecessor's name and state; a dead node's as it was."""
+    rows = [
+        vm(20001, tags=OURS, name="desktop-zzzzzz", status="stopped"),
+        vm(20002, "pve2", tags=OURS.replace("abc", "xyz"), status="stopped"),
+    ]
+    found = cluster(*rows)
+    wire: Any = found._client
+    get = wire.get
+
+    def look(path: str, **params: Any) -> Any:
+        if path == "nodes/pve1/qemu":
+            return [{"vmid": 20001, "name": "desktop-abc234", "status": "running"}]
+        if path == "nodes/pve2/qemu":
+            raise Unreachable(1.0, "node pve2")
+        return get(path, **params)
+
+    wire.get = look
+
+    fresh = found.fresh(found.vms(), {"pve1", "pve2"})
+
+    assert [(one.name, one.status) for one in fresh] == [
+        ("desktop-abc234", "running"),
+        ("vm-20002", "unknown"),
+    ]
+
+
 def test_what_ends_or_vanishes_is_told_once_and_silence_is_told_as_such() -> None:
     other = OURS.replace("abc234", "xyz234")
     found = cluster(vm(20001, tags=OURS), vm(20002, tags=other), vm(100))

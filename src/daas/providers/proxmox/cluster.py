@@ -4,7 +4,6 @@ are up to 10 s old in names and states; tags, locks and which machines there are
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,7 @@ class Vm:
 
     number: int
     node: str
-    name: str  # "" in its first seconds
+    name: str  # in its first seconds "", or of the one before it that had the number
     status: str  # running, stopped, or unknown in its first seconds and on a dead node
     tags: str
     lock: str
@@ -125,11 +124,14 @@ class Cluster:
 
     def fresh(self, view_vms: list[Vm], doubtful: set[str]) -> list[Vm]:
         """Return the machines with names and states as their nodes see them now, for the nodes
-        named: one call each. One that does not answer leaves its machines as they are."""
+        named: one call each. Of the machines of one that does not answer nobody knows."""
         now: dict[int, Json] = {}
         for node in doubtful:
-            with suppress(NotYet):
+            try:
                 now |= {int(row["vmid"]): row for row in self._client.get(f"nodes/{node}/qemu")}
+            except NotYet:
+                unknown = {"status": "unknown"}
+                now |= {vm.number: unknown for vm in view_vms if vm.node == node}
         return [
             replace(vm, name=str(row.get("name", vm.name)), status=str(row.get("status", "")))
             if (row := now.get(vm.number))

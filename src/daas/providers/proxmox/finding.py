@@ -53,7 +53,8 @@ class Finder:
     def candidates(self, listed: list[Vm], name: str, state: State) -> list[Vm]:
         """Return the machines that could be `name`: by mark, by name, or by their number."""
         vms = [vm for vm in listed if vm.kind == "qemu"]
-        doubtful = {vm.node for vm in vms if not vm.name and not vm.tag}
+        # Without a number only its name tells one that has no mark yet, and lists lag behind.
+        doubtful = set() if state.get("vmid") else {vm.node for vm in vms if not vm.tag}
         return [
             vm
             for vm in self._cluster.fresh(vms, doubtful)

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from daas import process
 from daas.errors import CommandFailed, NotYet, Refused, StepFailed, Stopped
 from daas.providers.base import State
-from daas.providers.proxmox.agent import Agent, address_of
+from daas.providers.proxmox.agent import NO_PROGRAM, Agent, address_of
 from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.errors import AgentAway, NotRunning
 from daas.providers.proxmox.machine import RDP, SSH
 
 PROGRAM = "/usr/local/lib/daas/guest"
+NOT_OURS = (
+    f"The template has no {PROGRAM}: build it with `daas template build`, or, if it is to stay as "
+    "it is, write `personalize: none` into its provider.proxmox section."
+)
 NONE = "none"  # a template that is not ours: nothing is handed over
 STEP_S = 0.02  # between two looks at a port that is not open yet
 CONNECT_S = 0.2  # longer, and a lost SYN would cost a whole second
@@ -62,10 +66,7 @@ class Desktop:
             self._must_run()
             raise
         except CommandFailed as error:
-            raise StepFailed(
-                f"The template has no {PROGRAM}: build it with `daas template build`, or, if it is "
-                "to stay as it is, write `personalize: none` into its provider.proxmox section."
-            ) from error
+            raise StepFailed(NOT_OURS) from error
 
     def _given_address(self) -> str:
         while True:
@@ -101,6 +102,8 @@ class Desktop:
             self._must_run()
             return None
         ended = self._agent.status(pid)
+        if ended and ended.exit_code == NO_PROGRAM:
+            raise StepFailed(NOT_OURS)
         if ended and ended.exit_code:
             raise StepFailed(f"The desktop cannot be made its owner's: {ended.err.strip()[-500:]}")
         return None if ended else pid

@@ -121,7 +121,7 @@ class ProxmoxProvider:
         """One call, and one more for each node where a machine is not, or not yet, shown as
         running: what is shown is up to 10 s old, and one that has just started is not off."""
         ours = [vm for vm in self.cluster.vms() if vm.tag and vm.tag.instance == self.instance]
-        doubtful = {vm.node for vm in ours if vm.status != "running" or not vm.name}
+        doubtful = {vm.node for vm in ours if vm.status != "running" or not _is_named(vm)}
         return [_machine(vm) for vm in self.cluster.fresh(ours, doubtful)]
 
     def watch(self, on_change: Callable[[str], None]) -> None:
@@ -181,6 +181,11 @@ class ProxmoxProvider:
             lock = self._names.setdefault(name, threading.Lock())
         with lock:
             yield
+
+
+def _is_named(vm: Vm) -> bool:
+    """Is the name that is shown the one it was given? For some seconds it is its predecessor's."""
+    return vm.tag is not None and vm.name == vm.tag.session
 
 
 def _machine(vm: Vm) -> Machine:
