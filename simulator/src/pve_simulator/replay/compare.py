@@ -4,7 +4,6 @@
 name must stand for the same one for ever, in answers as in later requests.
 """
 
-import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,6 +65,10 @@ class Names:
     simulated: dict[str, str] = field(default_factory=dict)
     recorded: dict[str, str] = field(default_factory=dict)
 
+    def fork(self) -> "Names":
+        """The same, to try something out on."""
+        return Names(self.fixed, dict(self.simulated), dict(self.recorded))
+
     def agree(self, kind: str, expected: str, got: str) -> bool:
         """Whether these two may be the same thing; if so they are from now on."""
         key, value = _key(kind, expected), _key(kind, got)
@@ -102,7 +105,7 @@ def _key(kind: str, text: str) -> str:
 
 def differences(expected: Any, got: Any, names: Names, where: str = "body") -> list[Difference]:
     """All differences of two JSON values; names are learned only where there are none."""
-    trial = copy.deepcopy(names)
+    trial = names.fork()
     found = list(_compare(expected, got, trial, where, "", {}))
     if not found:
         names.simulated, names.recorded = trial.simulated, trial.recorded
@@ -171,8 +174,12 @@ def _identity(expected: list[Any], got: list[Any]) -> str:
 
 def _partner(row: Any, left: list[Any], names: Names, identity: str, key: str) -> Any:
     """The entry that a recorded one is compared with: of the same name, or the first that fits."""
+    if identity:
+        for other in left:
+            if other[identity] == row[identity]:
+                return other
     for other in left:
-        trial = copy.deepcopy(names)
+        trial = names.fork()
         if identity:
             if _same(row[identity], other[identity], trial, identity, {}):
                 return other
