@@ -2,6 +2,7 @@
 guest that boots (a container of LXD, from the template that the other tests use), and RDP."""
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def installation(sim: Simulator, lxd: dict[str, str], lxd_api: LxdClient) -> Ite
     network = lxd_api.request("GET", f"/1.0/networks/{lxd.get('DAAS_LXD_BRIDGE', 'daasbr0')}")
     found = free_range(network["config"])
     assert found, network
+    shutil.rmtree(folder("proxmox"), ignore_errors=True)  # of a cluster that is gone
     made = Product(
         folder("proxmox"),
         DAAS_PROVIDER="proxmox",
