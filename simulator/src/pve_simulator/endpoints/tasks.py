@@ -23,8 +23,8 @@ def list_tasks(call: Call) -> Page:
     given = call.params.get
     source = given("source", "archive")
     tasks = [t for t in reversed(list(call.cluster.tasks)) if t.node == call.node.name]
-    running = [t for t in tasks if t.is_running and source in ("active", "all")]
-    ended = [t for t in tasks if not t.is_running and source != "active"]
+    running = [t for t in tasks if not t.is_archived and source in ("active", "all")]
+    ended = [t for t in tasks if t.is_archived and source != "active"]
     found = [t for t in running + ended if _is_wanted(call, t)]
     start, limit = int(given("start", 0)), int(given("limit", 50))
     return Page([_row(task) for task in found[start : start + limit]], len(found))
@@ -33,8 +33,19 @@ def list_tasks(call: Call) -> Page:
 @endpoint("GET", "/cluster/tasks")
 def cluster_tasks(call: Call) -> list[Row]:
     """The recent tasks of all nodes."""
-    tasks = [t for t in reversed(list(call.cluster.tasks)) if _may_see(call, t)]
-    return [_row(task) | {"saved": "0" if task.is_running else "1"} for task in tasks[:RECENT]]
+    sees_all = call.cluster.access.has(call.identity, "/", "Sys.Audit")
+    found = reversed(list(call.cluster.tasks))
+    tasks = [t for t in found if sees_all or t.user == call.identity.name]
+    return [_recent(task) for task in tasks[:RECENT]]
+
+
+def _recent(task: Task) -> Row:
+    row = _facts(task)
+    del row["pstart"]
+    if not task.is_archived:
+        return row | {"saved": "0"}
+    del row["pid"]
+    return row | {"endtime": task.ended_at, "status": task.exit_status, "saved": "1"}
 
 
 @endpoint("GET", TASK)
@@ -67,9 +78,9 @@ def stop(call: Call) -> None:
 
 def _row(task: Task) -> Row:
     row = _facts(task)
-    if task.ended_at is not None:
-        row["endtime"] = task.ended_at
-    return row | {"status": task.exit_status or "RUNNING"}
+    if not task.is_archived:
+        return row | {"status": "RUNNING"}
+    return row | {"endtime": task.ended_at, "status": task.exit_status}
 
 
 def _facts(task: Task) -> Row:

@@ -34,6 +34,7 @@ class Stats:
 
     def look(self, node: "Node") -> None:
         """What pvestatd does once a tick."""
+        self._cluster.tasks.archive(node.name)
         self.nodes[node.name] = self.node_now(node)
         for vm in self._vms_of(node):
             self.remember(vm.vmid, self.vm_now(vm))

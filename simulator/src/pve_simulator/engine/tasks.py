@@ -34,6 +34,7 @@ class Task:
     warnings: int = 0
     exit_status: str | None = None
     ended_at: int | None = None
+    is_archived: bool = False  # in the node's index of ended tasks
     process: simpy.Process | None = None
 
     @property
@@ -73,6 +74,7 @@ class Tasks:
         upid = f"UPID:{node.name}:{pid:08X}:{pstart:08X}:{now:08X}:{kind}:{subject}:{user}:"
         owner, _, token = user.partition("!")
         task = Task(upid, node.name, pid, pstart, now, kind, subject, owner, token or None)
+        self.archive(node.name)
         self._by_upid[upid] = task
         task.process = self._cluster.env.process(self._run(task, work))
         self.on_start(task)
@@ -87,8 +89,15 @@ class Tasks:
             upid, node, int(pid, 16), int(pstart, 16), start, kind, subject, owner, token or None
         )
         task.exit_status, task.ended_at = exit_status, ended_at or start
+        task.is_archived = True
         task.log.append(f"TASK {'' if exit_status == 'OK' else 'ERROR: '}{exit_status}")
         self._by_upid[upid] = task
+
+    def archive(self, node: str) -> None:
+        """Move ended tasks to the index: each start of a task does it, and pvestatd."""
+        for task in self._by_upid.values():
+            if task.node == node and not task.is_running:
+                task.is_archived = True
 
     def stop(self, task: Task) -> None:
         """Kill the worker, as `DELETE …/tasks/UPID` does."""

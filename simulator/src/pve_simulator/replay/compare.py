@@ -191,6 +191,8 @@ def _partner(row: Any, left: list[Any], names: Names, identity: str, key: str) -
 def _same(expected: Any, got: Any, names: Names, key: str, parent: dict[str, Any]) -> bool:
     if key in SHAPES.split():
         return type(expected) is type(got)
+    if key == "saved":
+        return str(expected) == str(got)  # it is a number until the list of tasks was read again
     if _is_number(expected) and _is_number(got):
         is_stopped = parent.get("status") == "stopped" and key in ZERO_WHEN_STOPPED
         return bool(expected == got) or (key in COUNTERS.split() and not is_stopped)

@@ -19,7 +19,7 @@ from pve_simulator.world import World
 ROUNDS = 6
 ASKER_TRIES = 24
 LOOK_STEPS_S = 0.5
-LAGGING = re.compile(r"/cluster/resources|/nodes|/pools(/.*)?")
+LAGGING = re.compile(r"/cluster/resources|/nodes|/pools(/.*)?|/cluster/tasks|/nodes/[^/]+/tasks")
 
 
 @dataclass
