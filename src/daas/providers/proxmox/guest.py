@@ -10,6 +10,7 @@ from daas import process
 from daas.errors import CommandFailed, NotYet, Refused, StepFailed, Stopped
 from daas.providers.base import State
 from daas.providers.proxmox.agent import NO_PROGRAM, Agent, address_of
+from daas.providers.proxmox.boots import Boots
 from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.errors import AgentAway, NotRunning
 from daas.providers.proxmox.machine import RDP, SSH
@@ -39,8 +40,11 @@ def bundle(files: Mapping[str, bytes]) -> str:
 class Desktop:
     """One look at a machine until it is reachable, or time is up."""
 
-    def __init__(self, client: Client, path: str, mac: str, state: State, timeout_s: float):
+    def __init__(
+        self, client: Client, path: str, mac: str, state: State, timeout_s: float, boots: Boots
+    ):
         self._client, self._path, self._mac, self._state = client, path, mac, state
+        self._boots = boots
         self._agent = Agent(client, path)
         self._deadline = time.monotonic() + timeout_s
 
@@ -48,7 +52,10 @@ class Desktop:
         """See `endpoints` of the contract."""
         address: str | None = self._state.get("address")
         if not address or not _accepts(address):
-            pid = self._personalized(personal) if self._is_ours() and personal else None
+            is_due = bool(personal) and self._is_ours()
+            if is_due or not address:
+                self._wait_for_boot()
+            pid = self._personalized(personal) if is_due else None
             address = address or self._given_address()
             self._wait_for_port(address, pid)
         where, ssh = f"{address}:{RDP}", f"{address}:{SSH}"
@@ -57,11 +64,18 @@ class Desktop:
     def _is_ours(self) -> bool:
         return bool(self._state.get("personalize") != NONE)
 
+    def _wait_for_boot(self) -> None:
+        """Nobody asks for an agent that cannot be there yet."""
+        left_s = self._boots.left_s(self._state.get("template"), self._state.get("started"))
+        self._pause(min(left_s, max(0.0, self._deadline - time.monotonic())))
+
     def _personalized(self, personal: Mapping[str, bytes]) -> int:
         """The guest's program has begun to take its files. It may have them already."""
         left_s = self._deadline - time.monotonic()
         try:
-            return self._agent.start([PROGRAM, "personalize"], bundle(personal), left_s)
+            pid = self._agent.start([PROGRAM, "personalize"], bundle(personal), left_s)
+            self._boots.came(self._state.get("template"), self._state.get("started"))
+            return pid
         except (AgentAway, NotRunning):
             self._must_run()
             raise

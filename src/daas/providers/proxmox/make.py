@@ -177,7 +177,7 @@ class Maker:
             raise _taken(spec.number or 0, config)
         if not self._is_running(path):
             raise NotYet(errors.RETRY_S, f"VM {spec.number}, which stopped right after its start")
-        state = _learned(state, spec.node, config)
+        state = {**_learned(state, spec.node, config), "started": round(time.time(), 1)}
         save(state)
         return state
 

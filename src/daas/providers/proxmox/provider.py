@@ -12,6 +12,7 @@ from daas.providers.base import Baking, Machine, NodeInfo, Progress, Spec, State
 from daas.providers.proxmox import errors, machine, marks, nodes, tasks
 from daas.providers.proxmox.agent import Agent
 from daas.providers.proxmox.bake import Bakery
+from daas.providers.proxmox.boots import Boots
 from daas.providers.proxmox.client import Client
 from daas.providers.proxmox.cluster import Cluster, Vm
 from daas.providers.proxmox.finding import Finder
@@ -52,6 +53,7 @@ class ProxmoxProvider:
         inside = inside or OverSsh(Path("ansible"))
         self._bakery = Bakery(client, self.cluster, instance, place, inside)
         self._stop_s = stop_s
+        self._boots = Boots()
         self._names: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._names_lock = threading.Lock()
 
@@ -70,7 +72,9 @@ class ProxmoxProvider:
         self, state: State, timeout_s: float, personal: Mapping[str, bytes]
     ) -> dict[str, str]:
         path, config = self._finder.must_exist(state)
-        return Desktop(self.client, path, machine.mac(config), state, timeout_s).reached(personal)
+        mac = machine.mac(config)
+        desktop = Desktop(self.client, path, mac, state, timeout_s, self._boots)
+        return desktop.reached(personal)
 
     def run(self, state: State, args: list[str], stdin: str = "") -> str:
         path, _ = self._finder.must_exist(state)
