@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from daas.sessions.service import Limits
 from daas.sessions.states import Desired
 from fakes.dying import Crash, CrashesIn
 from fakes.providers import Away, Fails, FakeProvider, Meanwhile, NeverBoots
-from support.world import ADA
+from support.world import ADA, RECIPE
 
 
 def spoil(world, kind, *args, **kw):
@@ -349,6 +350,14 @@ def test_another_machine_at_the_address_of_a_session_is_not_handed_out(world):
     world.drain()
     assert world.load(name).status == "failed"
     assert "certificate" in world.load(name).failure
+
+
+def test_a_template_that_is_not_ours_shows_whatever_certificate_it_has(world):
+    recipe = replace(RECIPE, cluster="one", options={"personalize": "none"})
+    world.certificate = "its own"
+    name = world.ask(recipe=recipe)
+    world.drain()
+    assert world.load(name).status == "ready"
 
 
 def test_its_own_certificate_is_what_makes_a_session_ready(world):
