@@ -115,3 +115,12 @@ def test_insecure_is_said_at_start_and_only_then(
 
 def test_the_secret_is_in_no_text_of_ours(tmp_path: Path) -> None:
     assert SECRET not in repr(connect.access(settings(tmp_path)))
+
+
+def test_request_bodies_stay_out_of_the_log_whatever_its_level(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """proxmoxer writes them, secrets included, as INFO."""
+    with caplog.at_level(logging.DEBUG):
+        for name in ("proxmoxer.core", "proxmoxer.backends.https"):
+            assert not logging.getLogger(name).isEnabledFor(logging.INFO)
