@@ -1,5 +1,5 @@
-"""The product on a Proxmox VE that is simulated: real `daas`, real Terraform with the real provider,
-real HTTPS; only the hypervisor and its guests are not. Each installation has a cluster of its own."""
+"""The product on a simulated Proxmox VE: real `daas`, real Terraform with the real provider, real
+HTTPS; only the hypervisor and its guests are not. Each installation has a cluster of its own."""
 
 import sys
 from collections.abc import Iterator
