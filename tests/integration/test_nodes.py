@@ -8,6 +8,7 @@ import pytest
 from daas.errors import Unreachable
 from daas.events import Event
 from daas.jobs.models import Job
+from daas.nodes import reservations
 from daas.nodes.models import Node, Number, Reservation
 from daas.nodes.refresh import store
 from daas.providers.base import NodeInfo
@@ -52,6 +53,28 @@ def test_a_node_that_is_gone_is_offline_and_comes_back(world):
 
     assert node(world).is_online
     assert [after for _, after, _ in told(world)] == ["offline", "online"]
+
+
+def test_a_node_that_was_taken_out_of_the_cluster_is_forgotten_once_nothing_is_on_it(world):
+    found(world, PVE1, replace(PVE1, name="pve2"))
+    room(world, "a", node="pve2")
+    found(world, PVE1)
+    assert not node(world, "pve2").is_online
+    with world.database.transaction() as db:
+        reservations.release(db, "a")
+    found(world, PVE1)
+    assert [n.name for n in world.all(Node)] == ["pve1"]
+
+
+def test_a_node_that_is_away_for_long_is_not_looked_at_all_the_time(world):
+    world.provider.online = False
+    waits = []
+    for _ in range(2):
+        world.wake("node", "one")
+        world.work()
+        waits.append(next(j.run_at for j in world.all(Job) if j.kind == "node") - world.now())
+        world.pass_s(700)
+    assert waits == [pytest.approx(5, abs=1), pytest.approx(30, abs=1)]
 
 
 def test_a_node_that_says_why_it_is_off_is_quoted(world):

@@ -30,6 +30,14 @@ def renew(world, job, lease_s=15.0):
         queue.renew(db, job, lease_s)
 
 
+def test_very_many_are_woken_in_one_transaction(world):
+    """Catches: a statement with more parameters than SQLite takes, when a large node is back."""
+    with world.database.transaction() as db:
+        names = {f"desktop-{n}" for n in range(7000)}
+        queue.wake_all(db, "session", names, Lane.LOOK, Priority.PERSON)
+    assert len(world.all(Job)) == 7000
+
+
 def test_32_threads_claim_each_job_once_and_never_hear_nothing_due(world):
     """Catches: a convoy over the first ten due rows, which also answered "nothing due" to
     losers while jobs were due."""

@@ -18,6 +18,7 @@ from daas.jobs.lanes import Lane, Priority
 from daas.jobs.models import FREE, LEASED, Job
 
 BACK_OFF_MAX_S = 300.0
+CHUNK = 1000  # of jobs in one statement: parameters are limited, with SQLite to 32,766
 DIRECT = {"synchronize_session": False}
 
 
@@ -60,14 +61,19 @@ def wake(db: Db, kind: str, key: str, lane: Lane, priority: Priority) -> None:
 
 def wake_all(db: Db, kind: str, keys: Collection[str], lane: Lane, priority: Priority) -> None:
     """The same for many. In order, so that two who wake the same ones do not deadlock."""
-    if not keys:
-        return
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), CHUNK):
+        _wake_some(db, kind, ordered[start : start + CHUNK], lane, priority)
+    if keys:
+        ring_on_commit(db, lane)
+
+
+def _wake_some(db: Db, kind: str, keys: Collection[str], lane: Lane, priority: Priority) -> None:
     alike = {"kind": kind, "lane": lane, "priority": priority, "run_at": now(), "wakes": 1}
-    ask = upsert(db, Job).values([{**alike, "key": key} for key in sorted(keys)])
+    ask = upsert(db, Job).values([{**alike, "key": key} for key in keys])
     sooner = case((Job.run_at < ask.excluded.run_at, Job.run_at), else_=ask.excluded.run_at)
     again = {"run_at": sooner, "wakes": Job.wakes + 1, "lane": lane, "priority": priority}
     db.execute(ask.on_conflict_do_update(index_elements=["kind", "key"], set_=again))
-    ring_on_commit(db, lane)
 
 
 def claim(db: Db, lane: Lane, holder: str, lease_s: float) -> Job | None:

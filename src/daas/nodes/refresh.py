@@ -19,6 +19,7 @@ from daas.providers.base import NodeInfo, Provider
 
 EACH_S = 30.0
 AWAITED_EACH_S = 5.0  # while a node is away: what waits for it is not to wait much longer
+AWAITED_S = 600.0  # then it is away for long
 COLUMNS = (
     "cpus",
     "memory_mib",
@@ -49,7 +50,9 @@ def store(db: Db, cluster: str, found: Sequence[NodeInfo], why: str = "") -> Non
     before = {n for node in known.values() for n in node.foreign_numbers}
     turned = [info.name for info in found if _note(db, known.get(info.name), cluster, info)]
     for name in sorted(known.keys() - {info.name for info in found}):
-        if _turn(db, known[name], False, why or "it is not there any more"):
+        if found and not reservations.on_node(db, cluster, name):
+            db.delete(known.pop(name))  # taken out of the cluster, and nothing of ours is on it
+        elif _turn(db, known[name], False, why or "it is not there any more"):
             turned.append(name)
     db.flush()
     after = {n for node in known.values() for n in node.foreign_numbers}
@@ -112,8 +115,9 @@ def _wake(db: Db, cluster: str, turned: Sequence[str], is_back: bool) -> None:
 
 
 def _next_look(db: Db, cluster: str) -> float:
-    is_away = select(Node.name).where(Node.cluster == cluster, Node.is_online.is_(False)).limit(1)
-    each_s = AWAITED_EACH_S if db.scalar(is_away) else EACH_S
+    newly = (Node.cluster == cluster, Node.offline_since > now() - AWAITED_S)
+    is_awaited = db.scalar(select(Node.name).where(*newly).limit(1))
+    each_s = AWAITED_EACH_S if is_awaited else EACH_S
     return (db.scalar(select(now())) or 0.0) + each_s
 
 
