@@ -18,7 +18,8 @@ LOOK_S = 1.0
 # matter to us, a locale: the role and the seal make sure of what is.
 SETTLE = """
 if command -v cloud-init >/dev/null; then
-    cloud-init status --wait >/dev/null || cloud-init status --long || true
+    until [ -e /run/cloud-init/result.json ]; do sleep 1; done # `status --wait` ends at an error
+    cloud-init status || true
 fi
 """
 # What clones do at their first boot they can only do if nothing says that it was done.
