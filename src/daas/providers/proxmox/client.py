@@ -24,6 +24,8 @@ PAUSES_S = (0.2, 0.5, 1.0)  # between tries of what only looks
 NEVER_SENT = (NewConnectionError, ConnectTimeoutError, NameResolutionError)
 
 log = logging.getLogger(__name__)
+# It writes request bodies, with all secrets in them, as INFO: whatever our own level is.
+logging.getLogger("proxmoxer").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
