@@ -60,7 +60,7 @@ def test_it_brings_a_host_key_that_we_know_a_way_in_and_the_agent() -> None:
 
     assert data["ssh_keys"] == {"ed25519_private": PRIVATE.decode(), "ed25519_public": PUBLIC}
     assert data["ssh_authorized_keys"] == ["ssh-ed25519 AAAA ours"]
-    assert data["users"] == [{"name": "root"}] and data["disable_root"] is False
+    assert data["users"] == [] and data["disable_root"] is False
     assert data["packages"] == ["qemu-guest-agent"]
 
 

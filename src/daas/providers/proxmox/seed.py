@@ -57,7 +57,7 @@ class Seed:
 
     def _user_data(self) -> dict[str, Any]:
         wanted: dict[str, Any] = {
-            "users": [{"name": "root"}],  # no cloud user: the image has none but root
+            "users": [],  # no cloud user: the image has none but root
             "disable_root": False,
             "ssh_authorized_keys": [self.login_key],
             "ssh_deletekeys": True,
