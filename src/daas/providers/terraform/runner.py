@@ -104,16 +104,14 @@ class Terraform:
             if is_local and errand.verb == "destroy" and known is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 return {}
-            with slot(self._locks, self._slots) as held:
+            with slot(self._locks, self._slots):
                 # One that a killed run left may know a machine whose number is somebody else's by
                 # now, and `apply` would replace it: it is handed over, and not used unasked.
                 lent = known if errand.verb == "destroy" else given
                 _furnish(folder, ready, errand.variables, lent if is_local else None)
-                return self._run(errand, folder, ready, (lock, held))
+                return self._run(errand, folder, ready, lock)
 
-    def _run(
-        self, errand: Errand, folder: Path, ready: Path, holds: tuple[int, int]
-    ) -> dict[str, Any]:
+    def _run(self, errand: Errand, folder: Path, ready: Path, lock: int) -> dict[str, Any]:
         known = {**tfvars.read(self._module_dir), **errand.secrets}
         secrets = {value for name, value in known.items() if IS_SECRET.search(name)}
         output = Output(secrets | set(errand.secrets.values()), errand.note)
@@ -129,7 +127,7 @@ class Terraform:
                 on_line=output.line,
                 is_bound=True,
                 grace_s=GRACE_S,
-                holds=holds,
+                holds=[lock],
             )
         except CommandFailed as error:
             raise self._failure(errand, error, output) from None

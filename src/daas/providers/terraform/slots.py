@@ -1,5 +1,5 @@
-"""How many Terraform processes run at once on this host. A slot is a locked file, so that one who
-is killed gives it back; the child holds it, too, and a child may outlive a killed worker."""
+"""How many Terraform processes run at once on this host. A slot is a locked file, so that a worker
+who is killed gives it back at once; what it leaves behind ends soon, and is not counted."""
 
 import fcntl
 import os
@@ -26,14 +26,14 @@ def locked(path: Path) -> int | None:
 
 
 @contextmanager
-def slot(folder: Path, slots: int) -> Iterator[int]:
-    """Wait for one of the slots; the descriptor that holds it. Stopped if told so meanwhile."""
+def slot(folder: Path, slots: int) -> Iterator[None]:
+    """Have one of the slots, when there is one. Stopped if told so while waiting."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while (file := _any(folder, slots)) is None:
         if process.stop.get().wait(LOOK_S):
             raise Stopped("waiting for a slot of Terraform")
     try:
-        yield file
+        yield
     finally:
         os.close(file)
 
