@@ -9,7 +9,7 @@ export PYTHON PROVIDER
 
 SHELL_FILES := $(wildcard deploy/bootstrap deploy/clean deploy/demo deploy/*.sh deploy/lxd-* deploy/terraform-* .ci/run)
 
-.PHONY: help demo test check e2e bench dev clean contract-incus lock
+.PHONY: help demo test check e2e bench dev clean contract-incus lock terraform
 
 help: ## Show this
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1@/' | column -t -s @
@@ -31,6 +31,10 @@ check: .venv/.dev ## Format, lint, types, who imports whom, Ansible, Terraform, 
 	cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline --profile production
 	deploy/terraform-check
 	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_FILES); else echo "shellcheck is not installed; shell files were not checked"; fi
+
+terraform: .venv/.dev ## Build bpg's provider and OpenTofu, run both desktop modules on the simulator
+	@deploy/terraform-tools || { [ $$? = 69 ] && [ "$$DAAS_TEST_TERRAFORM" != required ]; }
+	$(BIN)/pytest tests/terraform $(ARGS)
 
 e2e: .venv/.dev ## Real LXD: its contract, desktops by RDP, screenshots, kill -9 at every kill point
 	@mkdir -p build

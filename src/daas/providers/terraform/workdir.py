@@ -15,8 +15,9 @@ from daas.errors import NotYet, Stopped
 from daas.providers.terraform.slots import locked
 
 LOOK_S = 0.1
-# Terraform is interrupted when its worker dies, and then ends what it is in the middle of.
-ORPHAN_S = 15.0
+# Terraform is interrupted when its worker dies, and nobody listens to it any more: most die of
+# that alone, and what is left then (a provider) would linger.
+ORPHAN_S = 5.0
 KILLED_S = 5.0
 FORGOTTEN_S = 86400.0  # of a session that nobody asked for again
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
