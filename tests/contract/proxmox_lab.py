@@ -258,6 +258,9 @@ class MortalTerraform:
     def destroy(self, name: str, *given: Any) -> None:
         self._until_killed(name, self._real.destroy, *given)
 
+    def forget(self, prefix: str) -> None:
+        self._real.forget(prefix)
+
     def _until_killed(
         self,
         name: str,

@@ -1,15 +1,19 @@
-"""The product on a simulated Proxmox VE: real `daas`, real Terraform with the real provider, real
-HTTPS; only the hypervisor and its guests are not. Each installation has a cluster of its own."""
+"""The product on a Proxmox VE that is simulated: real `daas`, real Terraform with its real
+provider, real HTTPS; only hypervisor and guests are not. Each installation has its own cluster."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from proxmoxer import ProxmoxAPI
 from pve_simulator import Simulator
+from pve_simulator.engine.vm import Vm
 from pve_simulator.world import NodeSpec, StorageSpec, VmSpec, World
 
+from daas.providers.base import Tag
 from daas.providers.proxmox import marks
 from e2e import tiny
 from e2e.product import Product, kill, until
@@ -18,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MIRROR = ROOT / "build/tf-mirror"
 TOFU = ROOT / "build/tools/tofu"
 GUESTS = "support.guests:RdpGuest"
-IMAGE = "tmpl-tiny-1"
-FIRST, RANGE = 20000, "20000-20999"
+IMAGE, TEMPLATE = "tmpl-tiny-1", 9000
+RANGE = "20000-20999"
 GIB = 1024
 
 
@@ -34,7 +38,7 @@ def world(nodes: int, is_shared: bool, instance: str, latencies: Any) -> World:
         nodes=[NodeSpec(name, cpus=32, memory_mib=256 * GIB) for name in names],
         storages=[storage if is_shared else local],
         vms=[
-            _template(9000 + n, node, storage if is_shared else local, instance)
+            _template(TEMPLATE + n, node, storage if is_shared else local, instance)
             for n, node in enumerate(owners)
         ],
         latencies=latencies if isinstance(latencies, dict) else {"profile": latencies},
@@ -52,7 +56,6 @@ def _template(vmid: int, node: str, storage: StorageSpec, instance: str) -> VmSp
         "scsihw": "virtio-scsi-pci",
         "boot": "order=scsi0",
         "scsi0": f"{storage.id}:{vmid}/base-{vmid}-disk-0.qcow2,size=2G",
-        "ide2": f"{storage.id}:{vmid}/vm-{vmid}-cloudinit.qcow2,media=cdrom,size=4M",
         "net0": f"virtio=BC:24:11:00:00:{vmid % 100:02X},bridge=vmbr0",
     }
     return VmSpec(vmid, node, config)
@@ -100,6 +103,39 @@ class Cloud:
             for volume in storages.volumes(storage.id, node)
         }
 
+    def tasks(self) -> list[Any]:
+        """All of the cluster, the newest last."""
+        return list(self.sim.cluster.tasks)
+
+    def api(self) -> ProxmoxAPI:
+        """The cluster as whoever asks it by hand sees it."""
+        user, _, token = self.sim.token_id.partition("!")
+        login = {"user": user, "token_name": token, "token_value": self.sim.token_secret}
+        host = self.sim.url.removeprefix("https://")
+        return ProxmoxAPI(host, verify_ssl=self.sim.ca_file, timeout=30, **login)
+
+    def variables(self) -> dict[str, Any]:
+        """What the module must be told of every machine on this cluster."""
+        return {
+            "api_url": self.sim.url,
+            "token_id": self.sim.token_id,
+            "token_secret": self.sim.token_secret,
+            "template_vmid": TEMPLATE,
+            "template_node": "pve1",
+            "storage": next(iter(self.sim.cluster.storages)).id,
+            "memory_mib": 256,
+            "cores": 1,
+        }
+
+    def populate(self, names: Iterable[str]) -> None:
+        """There are machines of these sessions, as if they had been made."""
+        instance = (self.product.data_dir / "secrets/instance").read_text()
+        nodes = cycle(self.sim.cluster.nodes)
+        for number, name in enumerate(names, 21000):
+            tags = ";".join(marks.words(Tag(instance, name, "seeded"), 1))
+            config = {"name": name, "tags": tags, "cores": 1, "memory": "256"}
+            self.sim.cluster.vms[number] = Vm(number, next(nodes), config)
+
     def close(self) -> None:
         if self.worker:
             kill(self.worker)
@@ -111,7 +147,7 @@ def cloud(
     folder: Path,
     nodes: int = 1,
     is_shared: bool = False,
-    latencies: Any = "fast",
+    latencies: str | dict[str, Any] = "fast",
     module: str = "ephemeral-bpg",
     **settings: str,
 ) -> Iterator[Cloud]:
@@ -120,9 +156,9 @@ def cloud(
     product.environment["DAAS_PROVIDER"] = "simulated"  # until there is a cluster to name
     product.init()
     instance = (product.data_dir / "secrets/instance").read_text()
-    guests = {"kind": GUESTS, "awaiting": list(range(9000, 9000 + nodes))}
+    guests = {"kind": GUESTS, "awaiting": list(range(TEMPLATE, TEMPLATE + nodes))}
     with Simulator(world(nodes, is_shared, instance, latencies), guests=guests) as sim:
-        product.environment |= _settings(sim, module) | settings
+        product.environment |= {**_settings(sim, module), **settings}
         product.run("init")
         made = Cloud(product, sim)
         try:

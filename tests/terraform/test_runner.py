@@ -91,6 +91,22 @@ def test_a_run_leaves_no_directory(site, tmp_path):
     assert list((tmp_path / "work/runs").iterdir()) == []
 
 
+def test_what_a_killed_run_left_can_be_forgotten_whatever_its_number(site, tmp_path):
+    """Catches: a state that stays on the host when the session it was about is gone."""
+    runs = tmp_path / "work/runs"
+    for name in ("desktop-aaaaaa-20000", "desktop-aaaaaa-20001", "desktop-bbbbbb-20000"):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "terraform.tfstate").write_text("{}")
+        (runs / f"{name}.lock").touch()
+
+    site.terraform.forget("desktop-aaaaaa-")
+
+    assert sorted(p.name for p in runs.iterdir()) == [
+        "desktop-bbbbbb-20000",
+        "desktop-bbbbbb-20000.lock",
+    ]
+
+
 def test_secrets_are_in_no_note_error_or_file(site, tmp_path):
     leak = f'echo "$TF_VAR_token_secret"; cp -r . {tmp_path}/copy; exit 1'
     with pytest.raises(TerraformFailed) as failed:

@@ -38,6 +38,8 @@ class Terraform(Protocol):
         note: Progress,
     ) -> None: ...
 
+    def forget(self, prefix: str) -> None: ...
+
 
 @dataclass(frozen=True)
 class Module:
@@ -78,6 +80,10 @@ class Module:
         with self.relay.door() as door:
             given = {**self._where(door), **known}
             self.terraform.destroy(run, given, _secrets(door), text, _forget, silent)
+
+    def forget(self, name: str) -> None:
+        """No run of a killed worker, under any number, is left on this host."""
+        self.terraform.forget(f"{name}-")
 
     def _where(self, door: Door) -> dict[str, Any]:
         return {"api_url": door.url, "tls_insecure": False, "token_id": self.token_id}

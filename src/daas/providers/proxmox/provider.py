@@ -45,7 +45,7 @@ class ProxmoxProvider:
         inside: Inside | None = None,
     ):
         self.client, self.instance, self.place = client, instance, place
-        self.cluster = Cluster(client, instance)
+        self.cluster, self._module = Cluster(client, instance), module
         self._finder = Finder(client, self.cluster, instance)
         self._remover = Remover(client, self.cluster, self._finder, module)
         self._maker = Maker(client, self.cluster, self._finder, self._remover, place, module)
@@ -120,6 +120,7 @@ class ProxmoxProvider:
     def destroy(self, name: str, state: State) -> None:
         with self._alone_with(name):
             self._remover.destroy(name, state)
+            self._module.forget(name)
 
     def owned(self) -> list[Machine]:
         """One call, and one more for each node where a machine is not, or not yet, shown as

@@ -92,6 +92,11 @@ class Terraform:
         10 s old, and then tries to delete one that runs."""
         self._do(Errand("destroy", name, variables, secrets, state, keep, note))
 
+    def forget(self, prefix: str) -> None:
+        """Nothing is left here of runs whose names begin so, their states least of all. NotYet
+        while one still ends."""
+        workdir.forget(self._runs, prefix)
+
     def _do(self, errand: Errand) -> dict[str, Any]:
         given = errand.state and state.checked(errand.state)
         ready = self._golden.ready()
