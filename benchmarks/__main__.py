@@ -8,11 +8,16 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import burst, control, lxd
+from benchmarks import burst, control, lxd, proxmox
 from benchmarks.frame import Row, write
 
 Benchmark = Callable[[], list[Row]]
-ALL: dict[str, Benchmark] = {**control.BENCHMARKS, **lxd.BENCHMARKS, **burst.BENCHMARKS}
+ALL: dict[str, Benchmark] = {
+    **control.BENCHMARKS,
+    **lxd.BENCHMARKS,
+    **burst.BENCHMARKS,
+    **proxmox.BENCHMARKS,
+}
 
 
 def main(names: list[str]) -> int:

@@ -34,12 +34,15 @@ def _local(name: str, count: int, nodes: int) -> list[Row]:
 
 
 def _shared(name: str, nodes: int) -> list[Row]:
-    """A storage that all share: who waits tries once a second. What such a lock allows without
-    an error is what the best of all constant numbers of slots makes of it."""
     count = 50
+    return _rows(name, _burst(count, nodes, is_shared=True), shared_allows_s(count, nodes))
+
+
+def shared_allows_s(count: int, nodes: int) -> float:
+    """Return what the lock of a storage that all nodes share allows: who waits for it tries once
+    a second, so that is what the best of all constant numbers of slots makes of it."""
     constant = [_burst(count, nodes, is_shared=True, fixed=slots) for slots in range(1, 7)]
-    best = min(one.took_s for one in constant if not one.lock_errors)
-    return _rows(name, _burst(count, nodes, is_shared=True), best)
+    return min(one.took_s for one in constant if not one.lock_errors)
 
 
 def _burst(count: int, nodes: int, *, is_shared: bool = False, fixed: int = 0) -> Outcome:
