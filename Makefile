@@ -36,11 +36,11 @@ terraform: .venv/.dev ## Build bpg's provider and OpenTofu, run both desktop mod
 	@deploy/terraform-tools || { [ $$? = 69 ] && [ "$$DAAS_TEST_TERRAFORM" != required ]; }
 	$(BIN)/pytest tests/terraform $(ARGS)
 
-e2e: .venv/.dev ## Real LXD: its contract, desktops by RDP, screenshots, kill -9 at every kill point
+e2e: .venv/.dev ## Real LXD, and Proxmox as simulated: contracts, desktops by RDP, screenshots, kill -9 at every kill point
 	@mkdir -p build
 	DAAS_CONTRACT=simulated $(BIN)/pytest -q tests/contract
-	DAAS_CONTRACT=proxmox $(BIN)/pytest tests/contract
 	DAAS_CONTRACT=lxd $(BIN)/pytest tests/contract
+	DAAS_CONTRACT=proxmox $(BIN)/pytest tests/contract
 	$(BIN)/pytest tests/e2e --junit-xml build/junit.xml $(ARGS)
 
 bench: .venv/.dev ## Measure, compare with the goals, write build/bench.json

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     proxmox_gateway: str | None = None  # "10.0.0.1/24", with proxmox_addresses
     proxmox_full_clone: bool = False
     terraform: str = "terraform"  # the program; "tofu" is as good
-    terraform_slots: int = Field(4, ge=1)  # processes at once, each 80 MB
+    terraform_slots: int = Field(8, ge=1)  # processes at once, each 80 MB
     tf_mirror: Path | None = None  # a folder of providers; default: the registry
 
     # where desktops go

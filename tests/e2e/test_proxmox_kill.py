@@ -71,7 +71,6 @@ DESTROY_BY_US: list[Point] = [
     ("GET", CONFIG, 1),
     ("GET", CONFIG, 3),
     ("GET", "/storage/local/content$", 1),
-    ("GET", "/storage/local/content$", 2),
 ]
 CREATE, DESTROY = CREATE_BY_TERRAFORM + CREATE_BY_US, DESTROY_BY_TERRAFORM + DESTROY_BY_US
 VICTIMS = ("worker", "terraform", "both")

@@ -17,6 +17,7 @@ LEARNS = 0.2  # weight of the newest measure
 CREEPS = 0.05  # weight of one that says "longer alone": somebody was in its way, probably
 FORGETS = 0.01  # of a slot, with each clone: how many were once too many
 FLOOR_S = 0.1
+SPARE = 1.5
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Pace:
 
 
 def _of_use(clone_s: float, alone_s: float) -> int:
-    """As many as keep the lock busy, and one to spare: what others do outside of it meanwhile."""
-    return math.ceil(alone_s / clone_s) + 1
+    """As many as keep the lock busy, and half as many to spare: under load a run takes longer than
+    it does alone, and so do the pauses in which it does not ask for the lock."""
+    return math.ceil(SPARE * alone_s / clone_s) + 1
 
 
 def _nearer(value: float, to: float, weight: float) -> float:
