@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import burst, control, lxd, proxmox
+from benchmarks import burst, control, lxd, proxmox, terraform
 from benchmarks.frame import Row, write
 
 Benchmark = Callable[[], list[Row]]
@@ -17,6 +17,7 @@ ALL: dict[str, Benchmark] = {
     **lxd.BENCHMARKS,
     **burst.BENCHMARKS,
     **proxmox.BENCHMARKS,
+    **terraform.BENCHMARKS,
 }
 
 
