@@ -2,9 +2,10 @@
 passes are rows, shared by all workers; one whose holder lost its job's lease does not count."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import ColumnElement, delete, func, select
@@ -18,6 +19,7 @@ from daas.jobs.models import Job
 from daas.jobs.work import Work
 from daas.nodes.models import Gate, Pass
 from daas.nodes.pace import MAX, Pace
+from daas.providers.base import nothing
 
 POLL_S, POLL_MAX_S = 5.0, 60.0  # who leaves wakes the next; this is for one that died inside
 
@@ -35,26 +37,28 @@ class Door:
 
 
 class Admission(Protocol):
-    def inside(self, work: Work, door: Door | None) -> AbstractContextManager[None]:
-        """The session of `work` clones meanwhile; NoCapacity if it is not its turn."""
+    def inside(self, work: Work, door: Door | None) -> AbstractContextManager[Callable[[], None]]:
+        """The session of `work` clones meanwhile; NoCapacity if it is not its turn. Gives what to
+        call once it needs the storage's lock no more; then others enter before it is through."""
 
 
 class Gates:
     """The admission of the product."""
 
     @contextmanager
-    def inside(self, work: Work, door: Door | None) -> Iterator[None]:
+    def inside(self, work: Work, door: Door | None) -> Iterator[Callable[[], None]]:
         if door is None:  # no lock there that is worth a queue
-            yield
+            yield nothing
             return
         self._enter(work, door)
         # What a killed worker cannot do is not in a `finally`: its pass ends with its lease.
+        leave = partial(self._leave, work, is_made=door.is_new)
         try:
-            yield
+            yield leave
         except Exception as error:
             self._leave(work, is_congested=isinstance(error, Congested))
             raise
-        self._leave(work, is_made=door.is_new)
+        leave()  # who has left already cannot leave again
 
     def _enter(self, work: Work, door: Door) -> None:
         with work.transaction() as db:
@@ -74,8 +78,8 @@ class Gates:
 class Open:
     """Lets everybody in at once: for tests of what happens then."""
 
-    def inside(self, work: Work, door: Door | None) -> AbstractContextManager[None]:
-        return nullcontext()
+    def inside(self, work: Work, door: Door | None) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(nothing)
 
 
 def enter(db: Db, door: Door, session: str, lease: str) -> NoCapacity | None:

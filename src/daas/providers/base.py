@@ -13,6 +13,10 @@ def silent(line: str) -> None:
     """A Progress that nobody reads."""
 
 
+def nothing() -> None:
+    """A call back that nobody waits for."""
+
+
 @dataclass(frozen=True)
 class Tag:
     """Whose a machine is. Written on the machine, read again before each destructive call."""
@@ -43,6 +47,8 @@ class Spec:
     personal: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)  # the template's provider section
     number: int | None = None  # the VMID that is leased for it, where machines have numbers
+    # Called when its disks are made: from then on others may clone onto the storage.
+    on_disks: Callable[[], None] = field(default=nothing, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,13 @@ def provision(step: Step) -> Learned:
     if room is None or s.personal is None:
         raise StepFailed("It lost its place on the node; request a new one.")
     door = Door(s.cluster, room.storage, not s.provider_state) if room.storage else None
-    with step.tools.admission.inside(step.work, door):
-        state = _ensure(step, room)
+    with step.tools.admission.inside(step.work, door) as leave:
+        state = _ensure(step, room, leave)
     step.note(f"machine made from {s.image}")
     return {"provider_state": state}
 
 
-def _ensure(step: Step, room: Room) -> State:
+def _ensure(step: Step, room: Room, on_disks: Callable[[], None]) -> State:
     """The machine is there, under the first of our numbers that nobody else has."""
     s, newest = step.session, [step.session.provider_state]
 
@@ -112,7 +112,8 @@ def _ensure(step: Step, room: Room) -> State:
 
     for _ in range(NUMBERS_TRIED):
         try:
-            return step.provider.ensure(s.name, _spec(step, room), newest[-1], save, step.note)
+            spec = replace(_spec(step, room), on_disks=on_disks)
+            return step.provider.ensure(s.name, spec, newest[-1], save, step.note)
         except NumberTaken as taken:
             room = replace(room, number=_another_number(step, taken))
     raise StepFailed(

@@ -128,7 +128,7 @@ class Maker:
 
         try:
             with node_is_there(self._cluster, spec.node):
-                self._module.apply(name, told, state, keep, note)
+                self._module.apply(name, told, state, keep, note, spec.on_disks)
         except CommandFailed as error:
             said = what_it_said(error)
             if not self._is_whole(name, spec):

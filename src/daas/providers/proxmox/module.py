@@ -57,12 +57,13 @@ class Module:
         state: State,
         keep: Callable[[str], None],
         note: Progress,
+        on_disks: Callable[[], None],
     ) -> None:
         """Terraform has made the machine. It is never told of one that it made before."""
         before = terraform_state.without_machine(self.box.of(state))
         run = _run(name, variables["vmid"])
         try:
-            with self.relay.door() as door:
+            with self.relay.door(on_disks) as door:
                 given = {**self._where(door), **variables}
                 self.terraform.apply(run, given, _secrets(door), before, keep, note)
         except StateUnusable as error:  # of a backend that keeps states elsewhere

@@ -7,7 +7,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import requests
 
+from daas.providers.base import nothing
 from daas.providers.proxmox import certificate, errors
 from daas.providers.proxmox.client import ANSWER_S, CONNECT_S, Client, was_never_sent
 
@@ -26,6 +27,7 @@ STEPS_S = (0.05, *repeat(0.1, 15), 0.3)  # between looks; a linked clone ends wi
 IDLE_S = 120.0  # a connection without a question
 AWAY = 596  # Proxmox's own word for a node that does not answer
 TASK_END = "/status"
+STARTS = "/status/start"
 # Of one hop, or said anew by us.
 NOT_PASSED_ON = {"authorization", "host", "connection", "content-length", "accept-encoding"}
 
@@ -45,7 +47,7 @@ class Relay:
 
     def __init__(self, client: Client, folder: Path):
         self._client, self._folder = client, folder
-        self._admitted: set[str] = set()
+        self._admitted: dict[str, Callable[[], None]] = {}
         self._starting = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._local = threading.local()
@@ -56,18 +58,27 @@ class Relay:
         return self._folder / certificate.FILE
 
     @contextmanager
-    def door(self) -> Iterator[Door]:
+    def door(self, on_disks: Callable[[], None] = nothing) -> Iterator[Door]:
         """Open for one run. When it is closed nobody comes through any more, not even a provider
-        that outlived its Terraform."""
+        that outlived its Terraform. `on_disks` is called before a machine is started: all that is
+        made under a storage's lock is made by then."""
         secret = str(uuid4())  # the providers want a token's secret to look like one
-        self._admitted.add(secret)
+        self._admitted[secret] = on_disks
         try:
             yield Door(f"https://127.0.0.1:{self._port()}", secret)
         finally:
-            self._admitted.discard(secret)
+            self._admitted.pop(secret)
 
     def admits(self, authorization: str) -> bool:
-        return authorization.rpartition("=")[2] in self._admitted
+        return _secret(authorization) in self._admitted
+
+    def tell(self, authorization: str, method: str, path: str) -> None:
+        """Whoever waits for the disks of that run hears of them."""
+        if method == "POST" and path.endswith(STARTS):
+            try:
+                self._admitted.get(_secret(authorization), nothing)()
+            except Exception:  # others wait a little longer; the run must not end for that
+                log.exception("nobody was told that a machine's disks are made")
 
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes
@@ -164,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(401, "No ticket")
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in NOT_PASSED_ON}
+        self.server.relay.tell(self.headers.get("Authorization") or "", self.command, self.path)
         try:
             answer = self.server.relay.answer(self.command, self.path, headers, body)
         except requests.RequestException as error:
@@ -185,6 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: a request may hold what nobody is to read."""
+
+
+def _secret(authorization: str) -> str:
+    return authorization.rpartition("=")[2]
 
 
 def _runs(answer: requests.Response) -> bool:
