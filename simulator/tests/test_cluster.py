@@ -1,6 +1,6 @@
 """More than one node: dead ones, quorum, clones and moves across."""
 
-from conftest import Api, two_nodes
+from lab import Api, two_nodes
 from pve_simulator import VirtualSimulator
 from pve_simulator.world import NodeSpec
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import Api
+from lab import Api
 from pve_simulator import VirtualSimulator
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -6,7 +6,7 @@ import pytest
 from proxmoxer import ProxmoxAPI
 from proxmoxer.tools import Tasks
 
-from conftest import Api, two_nodes
+from lab import Api, two_nodes
 from pve_simulator import Simulator, VirtualSimulator
 from pve_simulator.guests import Execution, Guests
 from pve_simulator.guests.plain import PlainGuest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import Api, template, two_nodes
+from lab import Api, template, two_nodes
 from pve_simulator import VirtualSimulator
 from pve_simulator.world import StorageSpec
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import Api, two_nodes
+from lab import Api, two_nodes
 from pve_simulator import VirtualSimulator
 
 AGENT = "qemu/100/agent/network-get-interfaces"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import two_nodes
+from lab import two_nodes
 from pve_simulator import VirtualSimulator
 
 TOKEN = ("ada@pve!tool", "1")

@@ -13,7 +13,7 @@ import requests
 from proxmoxer import ProxmoxAPI, ResourceException
 from proxmoxer.tools import Tasks
 
-from conftest import two_nodes
+from lab import two_nodes
 from pve_simulator import Simulator
 from pve_simulator.control import names
 
