@@ -16,6 +16,7 @@ from daas.jobs.models import Job
 from daas.nodes import admission
 from daas.nodes.admission import Door, Open, enter, leave
 from daas.nodes.models import Cluster, Gate, Node, Number, Pass, Reservation
+from daas.providers.base import silent
 from daas.sessions.states import Desired
 from fakes.dying import Crash, CrashesIn, DyingDatabase
 from fakes.providers import Fails, FakeProvider, Hangs
@@ -217,6 +218,27 @@ def test_one_that_waits_at_the_door_says_so_has_no_deadline_and_is_woken(locked)
     comes_out(locked, "desktop-0", is_made=True)
     locked.pass_s(61)
     locked.drain_until(lambda: locked.load(name).status == "ready")
+
+
+def test_who_has_made_its_disks_lets_the_next_in_before_it_is_through(locked):
+    """Catches: a pass that is held while a machine starts, and the storage's lock lies idle."""
+    passes = []
+
+    class SaysSo(FakeProvider):
+        def ensure(self, name, spec, state, save, note=silent):
+            state = super().ensure(name, spec, state, save, note)
+            passes.append(inside(locked))
+            spec.on_disks()
+            passes.append(inside(locked))
+            return state
+
+    locked.provider = SaysSo(locked.vault.instance)
+    name = locked.ask()
+    locked.drain()
+
+    assert passes == [[name], []]
+    assert locked.load(name).status == "ready"
+    assert locked.all(Gate)[0].alone_s is not None  # and it was learnt once
 
 
 @pytest.mark.parametrize("error", [StepFailed("no"), Congested(1.0, "the lock"), ValueError("x")])

@@ -160,3 +160,23 @@ def test_a_connection_that_says_nothing_holds_nobody_up(relay):
         answer = ask(relay, door, "/version", timeout=3)
 
     assert answer.status_code == 200
+
+
+def test_whoever_waits_for_the_disks_hears_of_them_before_the_machine_starts(relay, sim):
+    heard = []
+    with relay.door(lambda: heard.append(len(sim.calls))) as door:
+        ask(relay, door, "/nodes/pve1/qemu/9000/config")
+        before = list(heard)
+        ask(relay, door, "/nodes/pve1/qemu/9000/status/start", "POST")
+
+    assert (before, heard) == ([], [1])
+
+
+def test_a_run_goes_on_though_nobody_could_be_told(relay, sim):
+    def away():
+        raise RuntimeError("the database is away")
+
+    with relay.door(away) as door:
+        answer = ask(relay, door, "/nodes/pve1/qemu/9000/status/start", "POST")
+
+    assert answer.status_code == 200
