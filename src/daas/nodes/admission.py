@@ -54,7 +54,9 @@ class Gates:
         # What a killed worker cannot do is not in a `finally`: its pass ends with its lease.
         leave = partial(self._leave, work, is_made=door.is_new)
         try:
-            yield leave
+            # At a lock that is no queue each one more who asks makes it likelier that one misses
+            # all its tries; so there the pause in which a machine starts is not given away.
+            yield nothing if _is_polled(door.storage) else leave
         except Exception as error:
             self._leave(work, is_congested=isinstance(error, Congested))
             raise
@@ -123,8 +125,13 @@ def forget(db: Db, session: str) -> None:
 
 def pace(gate: Gate) -> Pace:
     # HOST/STORAGE is a host's own, locked by a file; others share a lock of the whole cluster.
-    is_polled = "/" not in gate.storage
-    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling, is_polled)
+    polled = _is_polled(gate.storage)
+    return Pace(gate.slots, gate.clone_s, gate.alone_s, gate.ceiling, polled)
+
+
+def _is_polled(storage: str) -> bool:
+    """Is its lock the whole cluster's? One host's own bears the name of the host."""
+    return "/" not in storage
 
 
 def _keep(gate: Gate, p: Pace) -> None:
